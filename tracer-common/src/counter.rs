@@ -1,0 +1,199 @@
+//! Exact counters, kept per CPU by the kernel side.
+//!
+//! One [`CpuCounters`] a possible CPU in the memory-mapped array `CPUS`, indexed by CPU id; one
+//! [`IrqCounters`] a CPU and IRQ in `IRQS`; one [`NapiCounters`] a CPU and NAPI slot in `NAPIS`;
+//! drops by [`DropKey`] in the per-CPU hash `DROPS`. All only grow while the programs are attached.
+
+use crate::hist::BUCKETS;
+
+/// Number of softirq vectors (`HI_SOFTIRQ` … `RCU_SOFTIRQ`, `NR_SOFTIRQS`), the same since 2.6.
+pub const SOFTIRQS: usize = 10;
+/// Names of the softirq vectors as /proc/softirqs prints them; `softirq_to_name`.
+pub const SOFTIRQ_NAMES: [&str; SOFTIRQS] = [
+    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+];
+/// Vector number of `NET_RX_SOFTIRQ`.
+pub const NET_RX: u32 = 3;
+/// NAPI instances that one CPU can tell apart in a run; later ones are counted as a loss.
+pub const NAPI_SLOTS: u32 = 64;
+/// In [`DropKey::target_cpu`]: the packet was not on its way to a backlog, or nobody could tell.
+pub const NO_CPU: u32 = u32::MAX;
+
+/// Runs and time of one softirq vector on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoftirqCounters {
+    /// Runs that ended (`softirq_exit`).
+    pub runs: u64,
+    /// Time between `softirq_entry` and `softirq_exit`, ns.
+    pub ns: u64,
+}
+
+/// How many details of one kind this CPU sent or lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetailCounters {
+    /// Frames put into the ring.
+    pub sent: u64,
+    /// Frames that the ring had no room for.
+    pub ring_full: u64,
+}
+
+/// Token window of one kind of detail; kernel side only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetailLimit {
+    /// `jiffies >> shift` of the window that `used` belongs to.
+    pub window: u64,
+    /// Details sent in that window.
+    pub used: u64,
+}
+
+/// Everything that one CPU counts. Written by that CPU only.
+#[repr(C, align(128))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuCounters {
+    /// Hard interrupts handled: a shared line counts once, not once a handler.
+    pub hardirqs: u64,
+    /// Time in hard IRQ handlers, ns.
+    pub hardirq_ns: u64,
+    /// Longest handler, ns.
+    pub hardirq_max_ns: u64,
+    /// Handlers that ended without a begin seen (attached in between): counted, not timed.
+    pub hardirq_untimed: u64,
+    /// By vector number.
+    pub softirqs: [SoftirqCounters; SOFTIRQS],
+    /// Longest wait from the oldest raise of `NET_RX` to its entry, ns.
+    pub net_rx_wait_max_ns: u64,
+    /// Longest `NET_RX` run, ns.
+    pub net_rx_run_max_ns: u64,
+    /// `NET_RX` runs while ksoftirqd was the current task.
+    pub ksoftirqd_runs: u64,
+    /// Packets that `napi_poll` reported inside `NET_RX` runs.
+    pub packets: u64,
+    /// Runs whose packets reached `netdev_budget`.
+    pub budget_exhausted: u64,
+    /// Runs that ended because `netdev_budget_usecs` had passed, the packet budget not reached.
+    pub time_exhausted: u64,
+    /// `napi_poll` outside any `NET_RX` run: threaded NAPI, busy polling.
+    pub polls_outside: u64,
+    /// Packets of these.
+    pub packets_outside: u64,
+    /// `kfree_skb` calls, whatever the drop table could hold.
+    pub drops: u64,
+    /// Bytes of these (`skb->len`).
+    pub drop_bytes: u64,
+    /// By [`crate::event::Kind`].
+    pub details: [DetailCounters; crate::event::KINDS],
+    /// Interrupts whose number is beyond the IRQ table; in `hardirqs`, not in the table.
+    pub irq_table_full: u64,
+    /// Polls of NAPI instances that found no slot; in `packets`, not in the table.
+    pub napi_table_full: u64,
+    /// Drops that found no entry in the drop table; in `drops`, not in the table.
+    pub drop_table_full: u64,
+    /// Drops with a field (device, namespace, header) that could not be read.
+    pub unreadable: u64,
+
+    /// Kernel side only: `bpf_ktime_get_ns` when the current handler began, 0 outside.
+    pub irq_began_ns: u64,
+    /// Kernel side only: entry of the current softirq, 0 outside.
+    pub softirq_began_ns: u64,
+    /// Kernel side only: oldest raise of `NET_RX` not served yet, 0 if none.
+    pub net_rx_raised_ns: u64,
+    /// Kernel side only: wait of the current `NET_RX` run.
+    pub run_wait_ns: u64,
+    /// Kernel side only: packets of the current `NET_RX` run.
+    pub run_packets: u64,
+    /// Kernel side only: jiffies when the current `NET_RX` run began.
+    pub run_began_jiffies: u64,
+    /// Kernel side only: jiffies at the last poll of the current run.
+    pub run_polled_jiffies: u64,
+    /// Kernel side only: 1 inside a `NET_RX` run.
+    pub in_net_rx: u32,
+    /// Kernel side only: 1 if the current run is in ksoftirqd.
+    pub in_ksoftirqd: u32,
+    /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
+    pub backlog_skb: u64,
+    /// Kernel side only: its target CPU.
+    pub backlog_target: u64,
+    /// Kernel side only, by [`crate::event::Kind`].
+    pub limits: [DetailLimit; crate::event::KINDS],
+
+    /// Handler time, ns; bucket bounds in [`crate::hist`].
+    pub hardirq_hist: [u64; BUCKETS],
+    /// `NET_RX` wait, ns.
+    pub net_rx_wait_hist: [u64; BUCKETS],
+    /// `NET_RX` run time, ns.
+    pub net_rx_run_hist: [u64; BUCKETS],
+}
+
+/// One IRQ on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IrqCounters {
+    /// Interrupts: a shared line counts once, when its last handler returned.
+    pub count: u64,
+    /// Time in all its handlers, ns.
+    pub ns: u64,
+    /// Longest handler, ns.
+    pub max_ns: u64,
+    /// Pads the entry to half a cache line.
+    pub reserved: u64,
+}
+
+/// One NAPI instance on one CPU. A slot is claimed by the first poll and never given back.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NapiCounters {
+    /// Address of the `napi_struct`, 0 in a free slot. Identity only; never shown.
+    pub napi: u64,
+    /// `napi_id`, 0 for a per-CPU backlog or a kernel without it.
+    pub napi_id: u32,
+    /// Interface index, 0 if the instance has no device (the backlog).
+    pub ifindex: u32,
+    /// Inode of the device's network namespace, 0 if not known.
+    pub netns: u32,
+    /// Pads to 8 bytes.
+    pub reserved: u32,
+    /// Calls.
+    pub polls: u64,
+    /// Packets they returned.
+    pub packets: u64,
+    /// Calls that used their whole budget.
+    pub full_budget: u64,
+    /// Device name, NUL-padded; empty for the backlog.
+    pub device: [u8; 16],
+}
+
+/// What drops are told apart by. No padding: the kernel hashes all its bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DropKey {
+    /// Return address inside the function that dropped.
+    pub location: u64,
+    /// `enum skb_drop_reason` of the running kernel; [`NO_REASON`] where it has none.
+    pub reason: u32,
+    /// Interface index, 0 if unknown.
+    pub ifindex: u32,
+    /// Inode of that device's network namespace, 0 if unknown.
+    pub netns: u32,
+    /// Target CPU of a packet on its way to a backlog, else [`NO_CPU`].
+    pub target_cpu: u32,
+    /// `skb->protocol`, host byte order (0x0800 is IPv4).
+    pub protocol: u32,
+    /// Pads to 8 bytes; always 0.
+    pub reserved: u32,
+}
+
+/// In [`DropKey::reason`]: this kernel's `kfree_skb` has no reason argument (before 5.17).
+pub const NO_REASON: u32 = u32::MAX;
+
+/// Drops of one [`DropKey`] on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropCounters {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes (`skb->len`).
+    pub bytes: u64,
+}

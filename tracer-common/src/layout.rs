@@ -1,0 +1,69 @@
+//! What the user side finds out about the running kernel and hands to the programs before they are
+//! loaded, as the frozen global `LAYOUT`: the verifier knows its values and prunes what is off.
+
+/// In an offset of [`Layout`]: this kernel has no such member.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Offsets in bytes from the kernel's BTF, argument counts, and what to count.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `sk_buff.len`.
+    pub skb_len: u32,
+    /// `sk_buff.dev`.
+    pub skb_dev: u32,
+    /// `sk_buff.skb_iif`.
+    pub skb_iif: u32,
+    /// `sk_buff.protocol`.
+    pub skb_protocol: u32,
+    /// `sk_buff.head`.
+    pub skb_head: u32,
+    /// `sk_buff.network_header`.
+    pub skb_network_header: u32,
+    /// `net_device.ifindex`.
+    pub dev_ifindex: u32,
+    /// `net_device.name`.
+    pub dev_name: u32,
+    /// `net_device.nd_net` (a `possible_net_t` that begins with the pointer).
+    pub dev_net: u32,
+    /// `net.ns.inum`.
+    pub net_inum: u32,
+    /// `sock.__sk_common.skc_net`.
+    pub sock_net: u32,
+    /// `sk_buff.sk`.
+    pub skb_sk: u32,
+    /// `napi_struct.dev`.
+    pub napi_dev: u32,
+    /// `napi_struct.napi_id`.
+    pub napi_id: u32,
+    /// `irqaction.next`.
+    pub irqaction_next: u32,
+    /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 (5.17), 4 (6.13).
+    pub kfree_skb_args: u32,
+    /// Possible CPUs, the length of the array `CPUS`.
+    pub cpus: u32,
+    /// IRQ numbers a CPU has room for in `IRQS`.
+    pub irqs: u32,
+    /// Kinds of detail asked for, bit = [`crate::event::Kind`].
+    pub details: u32,
+    /// Details allowed per window, kind and CPU; `u32::MAX` is unlimited.
+    pub detail_burst: u32,
+    /// A window is `1 << detail_shift` jiffies long.
+    pub detail_shift: u32,
+    /// Bytes in the ring above which the reader is woken.
+    pub ring_wake_bytes: u32,
+    /// 1: `NET_RX` runs are measured at `softirq_entry/exit`; 0: at `net_rx_action` itself.
+    pub net_rx_by_softirq: u32,
+    /// 1: `enqueue_to_backlog` is hooked.
+    pub backlog_hooked: u32,
+}
+
+/// Settings that may change while the programs run; array `SETTINGS`, entry 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `net.core.netdev_budget`, packets.
+    pub netdev_budget: u64,
+    /// `net.core.netdev_budget_usecs` in jiffies, rounded up as `usecs_to_jiffies` does.
+    pub netdev_budget_jiffies: u64,
+}
