@@ -1,0 +1,8 @@
+//! Where and why a Linux host drops packets: probes, the kernel's own counters, and what follows from both.
+
+pub mod analyze;
+pub mod kernel;
+pub mod model;
+pub mod proc;
+pub mod report;
+pub mod topology;
