@@ -1,0 +1,302 @@
+//! `tracer run` as a child process.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tracer::model::report::{Drop as DropSite, Report};
+
+use crate::{netns::Netns, wait};
+
+/// Longest time to wait for tracer to attach, and to end after a signal.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The program under test: `TRACER_BIN`, or the one that cargo built beside this test.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TRACER_BIN") {
+        let path = PathBuf::from(path);
+        ensure!(
+            path.is_file(),
+            "TRACER_BIN is {}, which is no file",
+            path.display()
+        );
+        return Ok(path);
+    }
+    let own = std::env::current_exe()?;
+    own.ancestors()
+        .skip(1)
+        .flat_map(|directory| {
+            ["tracer", "release/tracer", "debug/tracer"].map(|name| directory.join(name))
+        })
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            anyhow!(
+                "no tracer beside {}: build it, or set TRACER_BIN",
+                own.display()
+            )
+        })
+}
+
+/// A command line of tracer, to run on this host or inside `netns`.
+pub fn command(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("NO_COLOR", "1");
+    Ok(command)
+}
+
+/// Starts a command inside `netns`, or here.
+pub fn spawn_in(netns: Option<&Netns>, mut command: Command) -> Result<Child> {
+    let child = match netns {
+        Some(netns) => netns.run(|| command.spawn())?,
+        None => command.spawn(),
+    };
+    child.with_context(|| format!("cannot start {}", command.get_program().display()))
+}
+
+/// Lines of a pipe, collected by a thread so that the child never waits for us.
+#[derive(Debug)]
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Lines {
+    fn collect(pipe: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                sink.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
+        Self { lines, reader }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn all(self) -> Vec<String> {
+        let _ = self.reader.join();
+        std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A running tracer; killed when dropped.
+#[derive(Debug)]
+pub struct Tracer {
+    child: Guard,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Tracer {
+    /// Runs `tracer run --format json ARGS` inside `netns` (or here) and returns once it has attached.
+    pub fn start(netns: Option<&Netns>, args: &[&str]) -> Result<Self> {
+        let tracer = Self::launch(netns, args)?;
+        tracer.wait_attached()?;
+        Ok(tracer)
+    }
+
+    /// The same without waiting.
+    pub fn launch(netns: Option<&Netns>, args: &[&str]) -> Result<Self> {
+        let mut all = vec!["run", "--format", "json"];
+        all.extend(args);
+        Self::adopt(spawn_in(netns, command(&all)?)?)
+    }
+
+    /// Starts `command`, which runs tracer as its child with `--format json` and a `--duration`, and returns once
+    /// tracer has attached. Pid and signals are those of `command`.
+    pub fn start_under(command: Command) -> Result<Self> {
+        let tracer = Self::adopt(spawn_in(None, command)?)?;
+        tracer.wait_attached()?;
+        Ok(tracer)
+    }
+
+    fn adopt(child: Child) -> Result<Self> {
+        let mut child = Guard(child);
+        let stdout = Lines::collect(child.0.stdout.take().context("no stdout")?);
+        let stderr = Lines::collect(child.0.stderr.take().context("no stderr")?);
+        Ok(Self {
+            child,
+            stdout,
+            stderr,
+        })
+    }
+
+    fn wait_attached(&self) -> Result<()> {
+        let said = || self.stderr.so_far();
+        let attached = wait::until("attached", PATIENCE, || {
+            if said().iter().any(|line| line.starts_with("attached")) {
+                return Ok(Some(()));
+            }
+            // Gone, or a zombie: whatever it had to say is on stderr.
+            let state =
+                std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            ensure!(
+                !state.contains(") Z ") && !state.is_empty(),
+                "tracer ended before it attached"
+            );
+            Ok(None)
+        });
+        attached.map_err(|error| error.context(format!("stderr: {}", said().join(" | "))))
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
+    }
+
+    /// Ends it with SIGINT and returns what it reported.
+    pub fn stop(self) -> Result<Outcome> {
+        self.signal(Signal::SIGINT)?;
+        self.finish()
+    }
+
+    /// Waits until it ends by itself, at most [`PATIENCE`], and returns what it reported.
+    pub fn finish(mut self) -> Result<Outcome> {
+        let status = wait_for(&mut self.child.0, PATIENCE)?;
+        Outcome::parse(status, &self.stdout.all(), self.stderr.all())
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.0.kill()?;
+        self.child.0.wait()?;
+        Ok(())
+    }
+}
+
+/// Kills a child when dropped.
+#[derive(Debug)]
+pub struct Guard(pub Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail once the child has ended and was waited for, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for a child's end, at most `limit`.
+pub fn wait_for(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    wait::until("tracer's end", limit, || Ok(child.try_wait()?))
+}
+
+/// Runs a command to its end, at most `limit`, and returns status, stdout and stderr.
+pub fn complete(
+    netns: Option<&Netns>,
+    command: Command,
+    limit: Duration,
+) -> Result<(ExitStatus, String, String)> {
+    let mut child = Guard(spawn_in(netns, command)?);
+    let stdout = child.0.stdout.take().map(Lines::collect);
+    let stderr = child.0.stderr.take().map(Lines::collect);
+    let begin = Instant::now();
+    let status = wait_for(&mut child.0, limit)
+        .with_context(|| format!("still running after {} ms", begin.elapsed().as_millis()))?;
+    let text = |lines: Option<Lines>| {
+        lines
+            .map(|lines| lines.all().join("\n"))
+            .unwrap_or_default()
+    };
+    Ok((status, text(stdout), text(stderr)))
+}
+
+/// What a tracer that ended had to say.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `window` records.
+    pub windows: Vec<Report>,
+    /// Number of `event` records.
+    pub events: u64,
+    /// The `summary` record.
+    pub summary: Report,
+    /// Lines of stderr.
+    pub stderr: Vec<String>,
+}
+
+impl Outcome {
+    fn parse(status: ExitStatus, stdout: &[String], stderr: Vec<String>) -> Result<Self> {
+        ensure!(
+            status.success(),
+            "tracer: {status}; stderr: {}",
+            stderr.join(" | ")
+        );
+        let mut windows = Vec::new();
+        let mut summary = None;
+        let mut events = 0;
+        for line in stdout {
+            // Through `Value`: serde reads no integer keys out of an internally tagged enum.
+            let value: serde_json::Value =
+                serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
+            ensure!(summary.is_none(), "a line after the summary: {line}");
+            match value.get("kind").and_then(serde_json::Value::as_str) {
+                Some("window") => windows.push(serde_json::from_value(value)?),
+                Some("summary") => summary = Some(serde_json::from_value(value)?),
+                Some("event") => events += 1,
+                kind => bail!("unknown kind {kind:?}: {line}"),
+            }
+        }
+        let summary =
+            summary.with_context(|| format!("no summary; stderr: {}", stderr.join(" | ")))?;
+        Ok(Self {
+            windows,
+            events,
+            summary,
+            stderr,
+        })
+    }
+
+    /// Drop sites with this reason.
+    pub fn drops_for<'a>(&'a self, reason: &'a str) -> impl Iterator<Item = &'a DropSite> {
+        self.summary
+            .drops
+            .iter()
+            .filter(move |drop| drop.reason.as_deref() == Some(reason))
+    }
+
+    /// What the kernel's guard against recursion hid from the programs.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.summary.losses.recursion_missed.unwrap_or(0)
+    }
+
+    /// Misses of the programs on one hook.
+    #[must_use]
+    pub fn missed_at(&self, hook: &str) -> u64 {
+        self.summary
+            .hooks
+            .iter()
+            .filter(|row| row.name == hook)
+            .filter_map(|row| row.missed)
+            .sum()
+    }
+}
