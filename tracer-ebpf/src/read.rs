@@ -1,7 +1,7 @@
 //! Reads of kernel memory: offsets come from the running kernel's BTF through `LAYOUT`.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
-use tracer_common::layout::ABSENT;
+use tracer_common::{hist, layout::ABSENT};
 
 /// How a program may follow a kernel pointer.
 pub(crate) trait Read {
@@ -85,5 +85,25 @@ pub(crate) fn add(counter: &mut u64, n: u64, nests: bool) {
     #[cfg(target_arch = "bpf")]
     unsafe {
         core::arch::asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) n);
+    }
+}
+
+/// Adds one to `histogram`'s bucket of `value`. The bound is checked where the verifier sees it:
+/// the compiler can prove what the verifier cannot, and would leave the check out.
+#[inline(always)]
+pub(crate) fn count(histogram: &mut [u64; hist::BUCKETS], value: u64) {
+    #[cfg_attr(
+        not(target_arch = "bpf"),
+        expect(unused_mut, reason = "the BPF barrier writes it")
+    )]
+    let mut bucket = hist::bucket(value) as u64;
+    // SAFETY: a mask that changes no bucket number; it makes the value unknown to the compiler. It has
+    // to be an instruction: the kernel refuses line information that points at none.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{b} &= 0xffff", b = inout(reg) bucket);
+    }
+    if let Some(n) = histogram.get_mut(bucket as usize) {
+        *n += 1;
     }
 }

@@ -23,7 +23,10 @@ fn enqueue(skb: *const u8, target: u32) -> Option<()> {
 
 #[fentry(function = "enqueue_to_backlog")]
 fn enqueue_to_backlog_fentry(ctx: FEntryContext) -> i32 {
-    enqueue(arg(ctx.as_ptr(), 0) as *const u8, arg(ctx.as_ptr(), 1) as u32);
+    enqueue(
+        arg(ctx.as_ptr(), 0) as *const u8,
+        arg(ctx.as_ptr(), 1) as u32,
+    );
     0
 }
 

@@ -6,15 +6,12 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::{
-    event::{IrqBody, Kind},
-    hist,
-};
+use tracer_common::event::{IrqBody, Kind};
 
 use crate::{
     emit::{now, send, wanted},
     maps::{self, layout, this_cpu},
-    read::{Direct, Helper, Read, arg},
+    read::{Direct, Helper, Read, arg, count},
 };
 
 #[inline(always)]
@@ -47,7 +44,7 @@ fn exit<R: Read>(irq: u32, action: *const u8) -> Option<()> {
     let handler_ns = time_ns - began_ns;
     counters.hardirq_ns += handler_ns;
     counters.hardirq_max_ns = counters.hardirq_max_ns.max(handler_ns);
-    *counters.hardirq_hist.get_mut(hist::bucket(handler_ns))? += 1;
+    count(&mut counters.hardirq_hist, handler_ns);
     if let Some(per_irq) = per_irq {
         per_irq.ns += handler_ns;
         per_irq.max_ns = per_irq.max_ns.max(handler_ns);
@@ -77,12 +74,18 @@ fn irq_handler_entry_raw_tp(_: RawTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "irq_handler_exit")]
 fn irq_handler_exit_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    exit::<Direct>(arg(ctx.as_ptr(), 0) as u32, arg(ctx.as_ptr(), 1) as *const u8);
+    exit::<Direct>(
+        arg(ctx.as_ptr(), 0) as u32,
+        arg(ctx.as_ptr(), 1) as *const u8,
+    );
     0
 }
 
 #[raw_tracepoint(tracepoint = "irq_handler_exit")]
 fn irq_handler_exit_raw_tp(ctx: RawTracePointContext) -> i32 {
-    exit::<Helper>(arg(ctx.as_ptr(), 0) as u32, arg(ctx.as_ptr(), 1) as *const u8);
+    exit::<Helper>(
+        arg(ctx.as_ptr(), 0) as u32,
+        arg(ctx.as_ptr(), 1) as *const u8,
+    );
     0
 }

@@ -40,7 +40,13 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         let slot = maps::napi(cpu, (first as u32).wrapping_add(probe) & (NAPI_SLOTS - 1))?;
         if slot.napi == 0 {
             claim::<R>(slot, napi, address, id);
-            log_line!(ctx, "cpu {}: first poll of NAPI {} of ifindex {}", cpu, id, slot.ifindex);
+            log_line!(
+                ctx,
+                "cpu {}: first poll of NAPI {} of ifindex {}",
+                cpu,
+                id,
+                slot.ifindex
+            );
         }
         if slot.napi == address && slot.napi_id == id {
             slot.polls += 1;

@@ -10,12 +10,12 @@ use aya_ebpf::{
 use tracer_common::{
     counter::CpuCounters,
     event::{BUDGET_EXHAUSTED, IN_KSOFTIRQD, Kind, NetRxBody, TIME_EXHAUSTED, UNKNOWN_NS},
-    hist,
 };
 
 use crate::{
     emit::{jiffies, now, send, wanted},
     maps::{settings, this_cpu},
+    read::count,
 };
 
 #[inline(always)]
@@ -26,9 +26,7 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
         let wait_ns = time_ns - raised_ns;
         counters.run_wait_ns = wait_ns;
         counters.net_rx_wait_max_ns = counters.net_rx_wait_max_ns.max(wait_ns);
-        if let Some(bucket) = counters.net_rx_wait_hist.get_mut(hist::bucket(wait_ns)) {
-            *bucket += 1;
-        }
+        count(&mut counters.net_rx_wait_hist, wait_ns);
     }
     counters.run_began_ns = time_ns;
     counters.run_packets = 0;
@@ -56,7 +54,7 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
     }
     let run_ns = time_ns - counters.run_began_ns;
     counters.net_rx_run_max_ns = counters.net_rx_run_max_ns.max(run_ns);
-    *counters.net_rx_run_hist.get_mut(hist::bucket(run_ns))? += 1;
+    count(&mut counters.net_rx_run_hist, run_ns);
     counters.net_rx_ns += run_ns;
     counters.net_rx_runs += 1;
     counters.packets += counters.run_packets;

@@ -71,6 +71,21 @@ macro_rules! entry_points {
     };
 }
 
-entry_points!("softirq_raise", softirq_raise_tp_btf, softirq_raise_raw_tp, raise);
-entry_points!("softirq_entry", softirq_entry_tp_btf, softirq_entry_raw_tp, entry);
-entry_points!("softirq_exit", softirq_exit_tp_btf, softirq_exit_raw_tp, exit);
+entry_points!(
+    "softirq_raise",
+    softirq_raise_tp_btf,
+    softirq_raise_raw_tp,
+    raise
+);
+entry_points!(
+    "softirq_entry",
+    softirq_entry_tp_btf,
+    softirq_entry_raw_tp,
+    entry
+);
+entry_points!(
+    "softirq_exit",
+    softirq_exit_tp_btf,
+    softirq_exit_raw_tp,
+    exit
+);
