@@ -1,6 +1,7 @@
 //! Where and why a Linux host drops packets: probes, the kernel's own counters, and what follows from both.
 
 pub mod analyze;
+pub mod bpf;
 pub mod kernel;
 pub mod model;
 pub mod proc;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::report::Hook;
-use crate::proc::{interrupts::Interrupts, netdev::NetDevice, softirqs::Softirqs, softnet::SoftnetRow};
+use crate::proc::{
+    interrupts::Interrupts, netdev::NetDevice, softirqs::Softirqs, softnet::SoftnetRow,
+};
 
 /// Counters at one moment. All grow, some wrap; [`super::window::Window`] subtracts two of them.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +32,10 @@ pub struct Traced {
     /// By CPU id; used slots only.
     pub napi: BTreeMap<u32, Vec<tracer_common::counter::NapiCounters>>,
     /// By key, then CPU id. CPUs that never counted are left out.
-    pub drops: BTreeMap<tracer_common::counter::DropKey, BTreeMap<u32, tracer_common::counter::DropCounters>>,
+    pub drops: BTreeMap<
+        tracer_common::counter::DropKey,
+        BTreeMap<u32, tracer_common::counter::DropCounters>,
+    >,
     /// Each hook with its misses.
     pub hooks: Vec<Hook>,
     /// Ring frames the reader could not decode.

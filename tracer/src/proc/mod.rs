@@ -1,7 +1,15 @@
 //! The kernel's own counters: one file of /proc or one netlink dump a module. Parsers take text and
 //! return data or an error that names the file and the line; they never panic and never guess.
 
+pub mod cpus;
+pub mod error;
 pub mod interrupts;
 pub mod netdev;
+pub mod netns;
+pub mod roots;
 pub mod softirqs;
 pub mod softnet;
+pub mod sysctl;
+
+pub use error::{ParseError, ProcError};
+pub use roots::Roots;

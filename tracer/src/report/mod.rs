@@ -1,1 +1,3 @@
-//! report
+//! The report as a person or a program reads it. Pure: data in, text out.
+
+pub mod number;

@@ -1,0 +1,253 @@
+//! CPU lists (`0-3,8`) and which CPUs there are, on which NUMA node.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use super::error::{ParseError, ProcError, read};
+
+/// CPU ids at or above this are refused: no kernel is built for so many (`NR_CPUS` is at most 8192).
+pub const MAX_CPUS: u32 = 1 << 16;
+
+/// Which CPUs there are. From /sys/devices/system/cpu and /sys/devices/system/node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpus {
+    /// Running now.
+    pub online: Vec<u32>,
+    /// Could ever be there without a restart; per-CPU maps have an entry for each.
+    pub possible: Vec<u32>,
+    /// Plugged in.
+    pub present: Vec<u32>,
+    /// NUMA node by CPU id; empty where the kernel does not say.
+    pub node_of: BTreeMap<u32, u32>,
+    /// NUMA nodes, those without a CPU included; 1 where the kernel does not say.
+    pub nodes: u32,
+}
+
+impl Cpus {
+    /// Reads `<sys>/devices/system/{cpu,node}`. A kernel without NUMA has no `node`: that is no error.
+    pub fn read(sys: &Path) -> Result<Self, ProcError> {
+        let system = sys.join("devices/system");
+        let list = |name: &str| read_list(&system.join("cpu").join(name));
+        let mut cpus = Self {
+            online: list("online")?,
+            possible: list("possible")?,
+            present: list("present")?,
+            ..Self::default()
+        };
+        for entry in std::fs::read_dir(system.join("node")).into_iter().flatten() {
+            let Ok(entry) = entry else { continue };
+            let Some(node) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.strip_prefix("node"))
+                .and_then(|number| number.parse().ok())
+            else {
+                continue;
+            };
+            cpus.nodes += 1;
+            for cpu in read_list(&entry.path().join("cpulist"))? {
+                cpus.node_of.insert(cpu, node);
+            }
+        }
+        cpus.nodes = cpus.nodes.max(1);
+        Ok(cpus)
+    }
+}
+
+/// Reads a file that holds one CPU list.
+pub fn read_list(path: &Path) -> Result<Vec<u32>, ProcError> {
+    parse_list(&read(path)?).map_err(|mut error| {
+        error.file = path.display().to_string().into();
+        error.into()
+    })
+}
+
+/// Parses a CPU list as the kernel prints it (`%*pbl`): ascending ids and ranges, empty for no CPU.
+pub fn parse_list(text: &str) -> Result<Vec<u32>, ParseError> {
+    let fail = |what: String| ParseError::new("CPU list", 1, what);
+    let mut cpus = Vec::new();
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(cpus);
+    }
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let id = |text: &str| {
+            number(text)
+                .filter(|&id| id < MAX_CPUS)
+                .ok_or_else(|| fail(format!("`{part}` is no CPU id or range")))
+        };
+        let (first, last) = (id(first)?, id(last)?);
+        if last < first || cpus.last().is_some_and(|&previous| first <= previous) {
+            return Err(fail(format!("`{part}` is not in ascending order")));
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(cpus)
+}
+
+/// The list of `cpus` as the kernel prints it. Ids must ascend.
+#[must_use]
+pub fn format_list(cpus: &[u32]) -> String {
+    let mut text = String::new();
+    for range in cpus.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+        let (Some(first), Some(last)) = (range.first(), range.last()) else {
+            continue;
+        };
+        let comma = if text.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = if first == last {
+            write!(text, "{comma}{first}")
+        } else {
+            write!(text, "{comma}{first}-{last}")
+        };
+    }
+    text
+}
+
+/// A decimal number of digits only: `u32::from_str` also takes a sign.
+pub(crate) fn number(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+/// CPU ids of a table's first line: `CPU0 CPU2`.
+pub(crate) fn parse_header(file: &'static str, line: Option<&str>) -> Result<Vec<u32>, ParseError> {
+    let Some(line) = line else {
+        return Err(ParseError::new(file, 1, "empty"));
+    };
+    let cpus: Vec<u32> = line
+        .split_whitespace()
+        .map(|word| {
+            word.strip_prefix("CPU")
+                .and_then(number)
+                .ok_or_else(|| ParseError::new(file, 1, format!("`{word}` is no CPU column")))
+        })
+        .collect::<Result<_, _>>()?;
+    if cpus.is_empty() {
+        return Err(ParseError::new(file, 1, "no CPU columns"));
+    }
+    if !cpus.is_sorted_by(|a, b| a < b) {
+        return Err(ParseError::new(file, 1, "CPU columns do not ascend"));
+    }
+    Ok(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_ranges_and_single_ids_is_parsed() {
+        assert_eq!(
+            parse_list("0-3,8,10-11\n").unwrap(),
+            [0, 1, 2, 3, 8, 10, 11]
+        );
+    }
+
+    #[test]
+    fn an_empty_list_has_no_cpus() {
+        assert!(parse_list("\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn malformed_lists_are_errors() {
+        for text in [
+            "3-1",
+            "1,1",
+            "2,1",
+            "a",
+            "0-",
+            "-1",
+            "0,,1",
+            "+1",
+            "0-4294967295",
+            "99999",
+            "0x1",
+        ] {
+            assert!(parse_list(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cpus_and_their_nodes_are_read_from_sysfs() {
+        let sys = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = sys.path().join("devices/system").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("cpu/online", "0-2\n");
+        write("cpu/possible", "0-7\n");
+        write("cpu/present", "0-3\n");
+        write("node/node0/cpulist", "0-1\n");
+        write("node/node1/cpulist", "2-3\n");
+        write("node/node2/cpulist", "\n");
+        write("node/possible", "0-2\n");
+        let cpus = Cpus::read(sys.path()).unwrap();
+        assert_eq!(cpus.online, [0, 1, 2]);
+        assert_eq!(cpus.possible.len(), 8);
+        assert_eq!(cpus.present, [0, 1, 2, 3]);
+        assert_eq!(cpus.nodes, 3);
+        assert_eq!(cpus.node_of, [(0, 0), (1, 0), (2, 1), (3, 1)].into());
+    }
+
+    #[test]
+    fn a_kernel_without_numa_has_one_node_and_no_cpu_on_it() {
+        let sys = tempfile::tempdir().unwrap();
+        let dir = sys.path().join("devices/system/cpu");
+        fs::create_dir_all(&dir).unwrap();
+        for name in ["online", "possible", "present"] {
+            fs::write(dir.join(name), "0\n").unwrap();
+        }
+        let cpus = Cpus::read(sys.path()).unwrap();
+        assert_eq!((cpus.nodes, cpus.node_of.len()), (1, 0));
+    }
+
+    #[test]
+    fn an_error_in_a_list_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("online");
+        fs::write(&path, "x").unwrap();
+        let error = read_list(&path).unwrap_err();
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn this_host_has_an_online_cpu() {
+        let cpus = Cpus::read(Path::new("/sys")).unwrap();
+        assert!(!cpus.online.is_empty());
+        assert!(cpus.nodes >= 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_formatted_list_parses_to_the_same_cpus(
+            cpus in proptest::collection::btree_set(0..MAX_CPUS, 0..50),
+            dense in proptest::collection::btree_set(0u32..64, 0..64),
+        ) {
+            let cpus: Vec<u32> = cpus.union(&dense).copied().collect::<BTreeSet<_>>().into_iter().collect();
+            prop_assert_eq!(parse_list(&format_list(&cpus)).unwrap(), cpus);
+        }
+
+        #[test]
+        fn no_text_makes_the_list_parser_panic(text in ".*", close in "[-,0-9]{0,40}") {
+            let _ = parse_list(&text);
+            if let Ok(cpus) = parse_list(&close) {
+                prop_assert!(cpus.is_sorted_by(|a, b| a < b));
+            }
+        }
+
+        #[test]
+        fn formatting_never_panics(cpus in proptest::collection::vec(any::<u32>(), 0..20)) {
+            let _ = format_list(&cpus);
+        }
+    }
+}
