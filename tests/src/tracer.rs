@@ -14,7 +14,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tracer::model::report::{Drop as DropSite, Report};
+use tracer::model::{
+    event::Event,
+    report::{Drop as DropSite, Report},
+};
 
 use crate::{netns::Netns, wait};
 
@@ -235,8 +238,8 @@ pub fn complete(
 pub struct Outcome {
     /// `window` records.
     pub windows: Vec<Report>,
-    /// Number of `event` records.
-    pub events: u64,
+    /// `event` records.
+    pub events: Vec<Event>,
     /// The `summary` record.
     pub summary: Report,
     /// Lines of stderr.
@@ -252,7 +255,7 @@ impl Outcome {
         );
         let mut windows = Vec::new();
         let mut summary = None;
-        let mut events = 0;
+        let mut events = Vec::new();
         for line in stdout {
             // Through `Value`: serde reads no integer keys out of an internally tagged enum.
             let value: serde_json::Value =
@@ -261,7 +264,7 @@ impl Outcome {
             match value.get("kind").and_then(serde_json::Value::as_str) {
                 Some("window") => windows.push(serde_json::from_value(value)?),
                 Some("summary") => summary = Some(serde_json::from_value(value)?),
-                Some("event") => events += 1,
+                Some("event") => events.push(serde_json::from_value(value)?),
                 kind => bail!("unknown kind {kind:?}: {line}"),
             }
         }

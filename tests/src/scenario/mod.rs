@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 pub mod backlog;
 pub mod bad_input;
 pub mod cleanup;
+pub mod details;
 pub mod hard_irqs;
 pub mod loss;
 pub mod peer;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Scenario> {
         bad_input::SCENARIOS,
         backlog::SCENARIOS,
         sites::SCENARIOS,
+        details::SCENARIOS,
         hard_irqs::SCENARIOS,
         peer::SCENARIOS,
         loss::SCENARIOS,
