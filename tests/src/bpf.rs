@@ -2,9 +2,11 @@
 //!
 //! Ids, not numbers of objects: another BPF user on the host does not disturb a scenario.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context, Result};
+
+use crate::wait;
 
 /// Ids of programs and maps. The kernel counts them up and does not use one again soon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,18 @@ impl Objects {
             }
         }
         Ok(objects)
+    }
+
+    /// Waits until the kernel has freed all of them: it does so after a grace period, from a work queue.
+    ///
+    /// Fails after two seconds.
+    pub fn wait_until_freed(&self) -> Result<()> {
+        wait::until(
+            "programs and maps are freed",
+            Duration::from_secs(2),
+            || Ok(self.intersection(&Self::loaded()?).is_empty().then_some(())),
+        )
+        .with_context(|| format!("{self:?}"))
     }
 
     /// Those of `self` that `other` has, too.

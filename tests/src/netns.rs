@@ -17,7 +17,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-use crate::setting;
+use crate::{setting, undo::Pending};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
@@ -25,6 +25,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    _deleted: Pending,
 }
 
 impl Netns {
@@ -33,7 +34,11 @@ impl Netns {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("tracer-{}-{serial}-{role}", std::process::id());
         ip(&["netns", "add", &name])?;
-        let netns = Self { name };
+        let own = name.clone();
+        let netns = Self {
+            name,
+            _deleted: Pending::new(move || ip(&["netns", "del", &own])),
+        };
         netns.run(|| {
             setting::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
             setting::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
@@ -76,14 +81,6 @@ impl Netns {
             .context("cannot mount sysfs")?;
             Ok(work())
         })
-    }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        if let Err(error) = ip(&["netns", "del", &self.name]) {
-            eprintln!("cannot delete a namespace: {error:#}");
-        }
     }
 }
 

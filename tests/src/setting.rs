@@ -5,49 +5,40 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-/// Writes `value` to a file under /proc/sys or /sys and writes the old value back when dropped, on panic too.
+use crate::undo::Pending;
+
+/// A changed setting; its old value is written back when this is dropped.
 #[derive(Debug)]
 pub struct Setting {
     path: PathBuf,
     old: String,
+    pending: Pending,
 }
 
 impl Setting {
-    /// Changes the setting.
+    /// Writes `value` to a file under /proc/sys or /sys.
     pub fn change(path: impl AsRef<Path>, value: &str) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let old = read(&path)?;
+        let (file, text) = (path.clone(), old.clone());
+        let pending = Pending::new(move || write(file, &text));
         write(&path, value)?;
-        Ok(Self { path, old })
-    }
-
-    /// The value before the change.
-    #[must_use]
-    pub fn old(&self) -> &str {
-        &self.old
+        Ok(Self { path, old, pending })
     }
 
     /// Puts the value back now and checks that the kernel took it.
     pub fn restore(self) -> Result<()> {
-        write(&self.path, &self.old)?;
+        self.pending.undo()?;
         let now = read(&self.path)?;
-        anyhow::ensure!(
+        ensure!(
             now == self.old,
             "{}: is {now:?}, was {:?}",
             self.path.display(),
             self.old
         );
         Ok(())
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        if let Err(error) = write(&self.path, &self.old) {
-            eprintln!("cannot put a setting back: {error:#}");
-        }
     }
 }
 

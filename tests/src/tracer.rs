@@ -3,23 +3,20 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tracer::model::{
     event::Event,
     report::{Drop as DropSite, Report},
 };
 
-use crate::{netns::Netns, wait};
+use crate::{netns::Netns, process::Process, wait};
 
 /// Longest time to wait for tracer to attach, and to end after a signal.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,15 +59,6 @@ pub fn command(args: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Starts a command inside `netns`, or here.
-pub fn spawn_in(netns: Option<&Netns>, mut command: Command) -> Result<Child> {
-    let child = match netns {
-        Some(netns) => netns.run(|| command.spawn())?,
-        None => command.spawn(),
-    };
-    child.with_context(|| format!("cannot start {}", command.get_program().display()))
-}
-
 /// Lines of a pipe, collected by a thread so that the child never waits for us.
 #[derive(Debug)]
 struct Lines {
@@ -108,7 +96,7 @@ impl Lines {
 /// A running tracer; killed when dropped.
 #[derive(Debug)]
 pub struct Tracer {
-    child: Guard,
+    process: Process,
     stdout: Lines,
     stderr: Lines,
 }
@@ -125,23 +113,22 @@ impl Tracer {
     pub fn launch(netns: Option<&Netns>, args: &[&str]) -> Result<Self> {
         let mut all = vec!["run", "--format", "json"];
         all.extend(args);
-        Self::adopt(spawn_in(netns, command(&all)?)?)
+        Self::adopt(Process::spawn(netns, command(&all)?)?)
     }
 
     /// Starts `command`, which runs tracer as its child with `--format json` and a `--duration`, and returns once
     /// tracer has attached. Pid and signals are those of `command`.
     pub fn start_under(command: Command) -> Result<Self> {
-        let tracer = Self::adopt(spawn_in(None, command)?)?;
+        let tracer = Self::adopt(Process::spawn(None, command)?)?;
         tracer.wait_attached()?;
         Ok(tracer)
     }
 
-    fn adopt(child: Child) -> Result<Self> {
-        let mut child = Guard(child);
-        let stdout = Lines::collect(child.0.stdout.take().context("no stdout")?);
-        let stderr = Lines::collect(child.0.stderr.take().context("no stderr")?);
+    fn adopt(mut process: Process) -> Result<Self> {
+        let stdout = Lines::collect(process.stdout()?);
+        let stderr = Lines::collect(process.stderr()?);
         Ok(Self {
-            child,
+            process,
             stdout,
             stderr,
         })
@@ -168,12 +155,12 @@ impl Tracer {
     /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.0.id()
+        self.process.pid()
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
+        self.process.signal(signal)
     }
 
     /// Ends it with SIGINT and returns what it reported.
@@ -184,33 +171,16 @@ impl Tracer {
 
     /// Waits until it ends by itself, at most [`PATIENCE`], and returns what it reported.
     pub fn finish(mut self) -> Result<Outcome> {
-        let status = wait_for(&mut self.child.0, PATIENCE)?;
+        let status = self.process.wait(PATIENCE)?;
         Outcome::parse(status, &self.stdout.all(), self.stderr.all())
     }
 
     /// Ends it with SIGKILL.
     pub fn kill(mut self) -> Result<()> {
-        self.child.0.kill()?;
-        self.child.0.wait()?;
+        self.signal(Signal::SIGKILL)?;
+        self.process.wait(PATIENCE)?;
         Ok(())
     }
-}
-
-/// Kills a child when dropped.
-#[derive(Debug)]
-pub struct Guard(pub Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Both fail once the child has ended and was waited for, which is what is wanted.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits for a child's end, at most `limit`.
-pub fn wait_for(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    wait::until("tracer's end", limit, || Ok(child.try_wait()?))
 }
 
 /// Runs a command to its end, at most `limit`, and returns status, stdout and stderr.
@@ -219,18 +189,11 @@ pub fn complete(
     command: Command,
     limit: Duration,
 ) -> Result<(ExitStatus, String, String)> {
-    let mut child = Guard(spawn_in(netns, command)?);
-    let stdout = child.0.stdout.take().map(Lines::collect);
-    let stderr = child.0.stderr.take().map(Lines::collect);
-    let begin = Instant::now();
-    let status = wait_for(&mut child.0, limit)
-        .with_context(|| format!("still running after {} ms", begin.elapsed().as_millis()))?;
-    let text = |lines: Option<Lines>| {
-        lines
-            .map(|lines| lines.all().join("\n"))
-            .unwrap_or_default()
-    };
-    Ok((status, text(stdout), text(stderr)))
+    let mut process = Process::spawn(netns, command)?;
+    let stdout = Lines::collect(process.stdout()?);
+    let stderr = Lines::collect(process.stderr()?);
+    let status = process.wait(limit)?;
+    Ok((status, stdout.all().join("\n"), stderr.all().join("\n")))
 }
 
 /// What a tracer that ended had to say.

@@ -6,10 +6,17 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tracer_tests::scenario::{self, Scenario, Skip};
+use tracer_tests::{
+    scenario::{self, Scenario, Skip},
+    undo,
+};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    if let Err(error) = undo::on_signals() {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
     arguments.test_threads = Some(1);
     if arguments.nocapture {
         scenario::show_notes();

@@ -5,26 +5,26 @@
 //! for a host that cannot do it.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    os::unix::process::ExitStatusExt as _,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::signal::Signal,
 };
 
 use super::{Need, Scenario, note};
 use crate::{
     bpf::Objects,
     netns::Netns,
-    tracer::{Guard, PATIENCE, Tracer, binary, command, complete, spawn_in, wait_for},
-    wait,
+    process::Process,
+    tracer::{PATIENCE, Tracer, binary, command, complete},
 };
 
 const ROOT: &[Need] = &[Need::Root];
@@ -142,11 +142,8 @@ fn without_capabilities() -> Result<()> {
     // The binary may lie where nobody else may look.
     let directory = tempfile::tempdir()?;
     let copy = directory.path().join("tracer");
-    std::fs::copy(binary()?, &copy)?;
-    std::fs::set_permissions(
-        directory.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )?;
+    fs::copy(binary()?, &copy)?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     for subcommand in [&["run", "--duration", "1s"][..], &["doctor"][..]] {
         let mut command = Command::new("setpriv");
         command.args([
@@ -181,28 +178,18 @@ fn without_capabilities() -> Result<()> {
 /// `tracer run … | head -1`.
 fn closed_stdout() -> Result<()> {
     for format in ["text", "json"] {
-        let command = command(&[
-            "run",
-            "--interval",
-            "100ms",
-            "--duration",
-            "5s",
-            "--format",
-            format,
-        ])?;
+        let args = ["--interval", "100ms", "--duration", "5s"];
+        let command = command(&[&["run", "--format", format], &args[..]].concat())?;
         let begin = Instant::now();
-        let mut child = Guard(spawn_in(None, command)?);
+        let mut process = Process::spawn(None, command)?;
         let mut line = String::new();
-        BufReader::new(child.0.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        BufReader::new(process.stdout()?).read_line(&mut line)?;
         ensure!(!line.is_empty(), "{format}: no output");
-        let status = wait_for(&mut child.0, PATIENCE)?;
-        let mut stderr = String::new();
-        std::io::Read::read_to_string(
-            &mut child.0.stderr.take().context("no stderr")?,
-            &mut stderr,
-        )?;
-        ensure!(quiet_end(status), "{format}: {status}: {stderr}");
-        no_panic(&stderr)?;
+        let (status, stderr) = end(&mut process)?;
+        ensure!(
+            status.success() || status.signal() == Some(Signal::SIGPIPE as i32),
+            "{format}: {status}: {stderr}"
+        );
         ensure!(
             !stderr.to_lowercase().contains("broken pipe"),
             "{format}: {stderr}"
@@ -215,74 +202,63 @@ fn closed_stdout() -> Result<()> {
     Ok(())
 }
 
-fn quiet_end(status: ExitStatus) -> bool {
-    status.success() || status.signal() == Some(Signal::SIGPIPE as i32)
+/// Waits for the end and returns the status and what was said on stderr, which must not be a panic.
+fn end(process: &mut Process) -> Result<(ExitStatus, String)> {
+    let mut pipe = process.stderr()?;
+    let status = process.wait(PATIENCE)?;
+    let mut stderr = String::new();
+    pipe.read_to_string(&mut stderr)?;
+    no_panic(&stderr)?;
+    Ok((status, stderr))
 }
 
 fn early_interrupt() -> Result<()> {
     for delay_ms in [2, 5, 10, 20, 40, 80, 160, 320, 640] {
-        let mut child = Guard(spawn_in(None, command(&["run", "--duration", "20s"])?)?);
+        let mut process = Process::spawn(None, command(&["run", "--duration", "20s"])?)?;
         thread::sleep(Duration::from_millis(delay_ms));
-        let pid = child.0.id();
-        let objects = Objects::of_process(pid)?;
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?;
-        let status = wait_for(&mut child.0, PATIENCE)
-            .with_context(|| format!("SIGINT after {delay_ms} ms"))?;
-        let mut stderr = String::new();
-        std::io::Read::read_to_string(
-            &mut child.0.stderr.take().context("no stderr")?,
-            &mut stderr,
-        )?;
-        let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0));
+        let objects = Objects::of_process(process.pid())?;
+        process.signal(Signal::SIGINT)?;
+        let (status, stderr) =
+            end(&mut process).with_context(|| format!("SIGINT after {delay_ms} ms"))?;
+        let code = status
+            .code()
+            .unwrap_or(128 + status.signal().unwrap_or_default());
+        note(format_args!(
+            "SIGINT after {delay_ms} ms with {} programs: {code}",
+            objects.programs.len()
+        ));
         ensure!(
             code == 0 || code == 130,
             "SIGINT after {delay_ms} ms: {status}: {stderr}"
         );
-        no_panic(&stderr)?;
-        wait::until(
-            "programs and maps are freed",
-            Duration::from_secs(2),
-            || {
-                Ok(objects
-                    .intersection(&Objects::loaded()?)
-                    .is_empty()
-                    .then_some(()))
-            },
-        )?;
+        objects.wait_until_freed()?;
     }
     Ok(())
 }
 
 fn second_interrupt() -> Result<()> {
-    let mut child = Guard(spawn_in(
-        None,
-        command(&["run", "--format", "json", "--interval", "100ms"])?,
-    )?);
-    let stdout = child.0.stdout.take().context("no stdout")?;
+    let args = ["run", "--format", "json", "--interval", "100ms"];
+    let mut process = Process::spawn(None, command(&args)?)?;
+    let stdout = process.stdout()?;
     // The smallest pipe there is: a few windows fill it, and the run waits for a reader that never comes.
     fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(4096))?;
-    let pid = Pid::from_raw(i32::try_from(child.0.id())?);
     thread::sleep(Duration::from_secs(3));
-    kill(pid, Signal::SIGINT)?;
+    process.signal(Signal::SIGINT)?;
     thread::sleep(Duration::from_millis(500));
-    if child.0.try_wait()?.is_some() {
-        bail!(
-            "the run ended although nobody read its report: the scenario does not provoke what it should"
-        );
-    }
-    kill(pid, Signal::SIGINT)?;
+    ensure!(
+        process.ended()?.is_none(),
+        "the run ended although nobody read its report: nothing was provoked"
+    );
+    process.signal(Signal::SIGINT)?;
     let begin = Instant::now();
-    let status = wait_for(&mut child.0, Duration::from_secs(2)).context("after a second SIGINT")?;
-    note(format_args!(
-        "{status} {} ms after the second SIGINT",
-        begin.elapsed().as_millis()
-    ));
-    let mut stderr = String::new();
-    std::io::Read::read_to_string(
-        &mut child.0.stderr.take().context("no stderr")?,
-        &mut stderr,
-    )?;
-    no_panic(&stderr)?;
+    let (status, _) = end(&mut process).context("after a second SIGINT")?;
+    let waited = begin.elapsed();
+    note(format_args!("{status} after {} ms", waited.as_millis()));
+    ensure!(
+        waited < Duration::from_secs(2),
+        "the second SIGINT took {} ms",
+        waited.as_millis()
+    );
     drop(stdout);
     Ok(())
 }

@@ -15,7 +15,6 @@ use crate::{
     netns::Pair,
     setting,
     tracer::{Outcome, Tracer},
-    wait,
 };
 
 /// This file's scenarios.
@@ -40,9 +39,6 @@ pub const SCENARIOS: &[Scenario] = &[
 const RUNS: usize = 50;
 const PORT: u16 = 7007;
 
-/// The kernel frees programs and maps after a grace period, from a work queue.
-const FREED: Duration = Duration::from_secs(2);
-
 /// Settings of the network and of BPF, and what is pinned.
 fn settings() -> Result<BTreeMap<String, String>> {
     let mut settings = BTreeMap::new();
@@ -62,16 +58,6 @@ fn settings() -> Result<BTreeMap<String, String>> {
         settings.insert(entry?.path().display().to_string(), "pinned".to_owned());
     }
     Ok(settings)
-}
-
-fn gone(objects: &Objects) -> Result<()> {
-    wait::until("programs and maps are freed", FREED, || {
-        Ok(objects
-            .intersection(&Objects::loaded()?)
-            .is_empty()
-            .then_some(()))
-    })
-    .with_context(|| format!("of {objects:?}"))
 }
 
 fn own_objects(tracer: &Tracer) -> Result<Objects> {
@@ -106,7 +92,7 @@ fn killed_in_a_flood() -> Result<()> {
             !sender.is_finished(),
             "the flood had ended before tracer was killed"
         );
-        gone(&objects)?;
+        objects.wait_until_freed()?;
         let sent = sender
             .join()
             .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
@@ -147,7 +133,7 @@ fn fifty_runs() -> Result<()> {
             "schema of run {turn}"
         );
     }
-    gone(&all)?;
+    all.wait_until_freed()?;
     let after = settings()?;
     ensure!(
         after == before,
