@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
 
@@ -53,23 +56,20 @@ impl Drop for Pending {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP undo everything before they end the process.
-///
-/// To be called before any other thread is started.
 pub fn on_signals() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("cannot block signals")?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen to signals")?;
     thread::spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
-        eprintln!("{signal}: undoing what is under way");
+        let Some(signal) = signals.forever().next() else {
+            return;
+        };
+        eprintln!("signal {signal}: undoing what is under way");
         // Held to the end: whoever else wants to undo something waits for the exit.
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((_, undo)) = pending.pop_last() {
             report(undo());
         }
-        process::exit(128 + signal as i32);
+        process::exit(128 + signal);
     });
     Ok(())
 }
