@@ -2,7 +2,10 @@
 
 pub mod analyze;
 pub mod bpf;
+pub mod cli;
+pub mod host;
 pub mod kernel;
+pub mod live;
 pub mod model;
 pub mod proc;
 pub mod report;
