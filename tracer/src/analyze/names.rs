@@ -27,7 +27,7 @@ pub struct Function {
 }
 
 /// A drop's place and reason in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
     /// As [`crate::model::report::Drop::site`].
     pub site: String,

@@ -81,6 +81,7 @@ offsets! {
     skb_iif: "sk_buff", "skb_iif";
     skb_protocol: "sk_buff", "protocol";
     skb_head: "sk_buff", "head";
+    skb_data: "sk_buff", "data";
     skb_network_header: "sk_buff", "network_header";
     dev_ifindex: "net_device", "ifindex";
     dev_name: "net_device", "name";
