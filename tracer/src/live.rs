@@ -84,27 +84,17 @@ impl Live {
         let mut devices = NetDevices::open()?;
         let interfaces = interfaces(&options.interfaces, &mut devices)?;
         let kernel = KernelFacts::load(&roots).map_err(CannotRun::btf)?;
-        let cpus = Cpus::read(&roots.sys)?;
-        let tick_ns = tick_ns();
-        let settings = settings(&roots, tick_ns);
-        let interrupts = Interrupts::read(&roots.proc)?;
-
-        let (programs, details) = Programs::start(&Start {
-            layout: layout(options, &kernel, &cpus, &interrupts, tick_ns),
-            settings: settings.unwrap_or(NEVER),
-            ring_bytes: options.ring_bytes,
-            drop_sites: options.drop_sites,
-            choices: options.choices.clone(),
-            log: options.log,
-        })
-        .map_err(CannotRun::load)?;
+        let start = start_parameters(options, &kernel)?;
+        let (programs, details) = Programs::start(&start).map_err(CannotRun::load)?;
         let hooks = programs.hooks();
         if !hooks.iter().any(|h| h.status == HookStatus::Attached) {
             return Err(CannotRun::nothing_attached(&hooks).into());
         }
 
         // After attaching: an incident does not wait for names.
-        let mut facts = facts(&roots, kernel, cpus, interfaces)?;
+        let tick_ns = tick_ns();
+        let settings = settings(&roots, tick_ns);
+        let mut facts = facts(&roots, kernel, interfaces)?;
         facts.kinds.clone_from(&options.kinds);
         facts.budget_known = settings.is_some();
         let mut live = Self {
@@ -203,17 +193,38 @@ const NEVER: Settings = Settings {
     netdev_budget_jiffies: u64::MAX,
 };
 
-/// `netdev_budget` and `netdev_budget_usecs`; `None` if they cannot be read (only the host's own
-/// network namespace has them).
-fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {
+/// What to hand to [`Programs::start`] on this host.
+pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start> {
+    let roots = Roots::default();
+    let cpus = Cpus::read(&roots.sys)?;
+    let tick_ns = tick_ns();
+    let interrupts = Interrupts::read(&roots.proc)?;
+    Ok(Start {
+        layout: layout(options, kernel, &cpus, &interrupts, tick_ns),
+        settings: settings(&roots, tick_ns).unwrap_or(NEVER),
+        ring_bytes: options.ring_bytes,
+        drop_sites: options.drop_sites,
+        choices: options.choices.clone(),
+        log: options.log,
+    })
+}
+
+/// `netdev_budget` (packets) and `netdev_budget_usecs`; `None` if they cannot be read. Only the
+/// host's own network namespace has them.
+#[must_use]
+pub fn budget(roots: &Roots) -> Option<(u32, u32)> {
     let here = sysctl::Sysctls::read(roots);
-    let (packets, usecs) = match (here.netdev_budget, here.netdev_budget_usecs) {
-        (Ok(packets), Ok(usecs)) => (packets, usecs),
+    match (here.netdev_budget, here.netdev_budget_usecs) {
+        (Ok(packets), Ok(usecs)) => Some((packets, usecs)),
         _ => netns::in_init_netns(roots, |roots| {
             let there = sysctl::Sysctls::read(roots);
             Some((there.netdev_budget.ok()?, there.netdev_budget_usecs.ok()?))
-        })??,
-    };
+        })?,
+    }
+}
+
+fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {
+    let (packets, usecs) = budget(roots)?;
     Some(Settings {
         netdev_budget: u64::from(packets),
         netdev_budget_jiffies: usecs_to_jiffies(usecs, tick_ns),
@@ -278,9 +289,9 @@ fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
 fn facts(
     roots: &Roots,
     kernel: KernelFacts,
-    cpus: Cpus,
     interfaces: BTreeMap<u32, String>,
 ) -> Result<Facts> {
+    let cpus = Cpus::read(&roots.sys)?;
     let symbols = Symbols::load(&roots.proc.join("kallsyms"))?;
     let mut notes = Vec::new();
     if symbols.is_hidden() {

@@ -1,9 +1,17 @@
 //! `tracer doctor`.
-use std::process::ExitCode;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 
-use super::{Format, Global};
+use super::{CANNOT, Format, Global, terminal};
+use crate::{
+    doctor,
+    report::{Style, doctor as render},
+};
 
 /// Arguments of `tracer doctor`.
 #[derive(Debug, clap::Args)]
@@ -13,7 +21,25 @@ pub(super) struct Args {
     format: Format,
 }
 
-/// Runs the command.
-pub(super) fn doctor(_: &Args, _: Global) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+/// Runs the command: status 3 when `tracer run` could not work.
+pub(super) fn doctor(args: &Args, global: Global) -> Result<ExitCode> {
+    let report = doctor::examine();
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        Format::Text => {
+            let style = Style {
+                width: terminal::width(),
+                color: terminal::color(global.color),
+                unicode: terminal::unicode(),
+            };
+            write!(out, "{}", render::render(&report, &style))?;
+        }
+    }
+    out.flush()?;
+    Ok(if report.can_run {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(CANNOT)
+    })
 }

@@ -29,7 +29,7 @@ use crate::{
         snapshot::Snapshot,
         window::Window,
     },
-    report::{Style, json, live, text},
+    report::{Style, block, json, live, text},
 };
 
 /// Arguments of `tracer run`.
@@ -355,10 +355,10 @@ impl Session {
             (Some(screen), _) => {
                 let (width, height) = terminal::size().unwrap_or((style.width, 24));
                 drop(out);
-                screen.show(&live::render(&report, &Style { width, ..style }, height))?;
+                screen.show(&live::screen(&report, &Style { width, ..style }, height))?;
             }
             (None, Format::Json) => line(&mut out, &Record::Window(report))?,
-            (None, Format::Text) => writeln!(out, "{}", text::render_block(&report, &style))?,
+            (None, Format::Text) => writeln!(out, "{}", block::render_block(&report, &style))?,
         }
         io::stdout().flush()?;
         Ok(())
