@@ -2,7 +2,11 @@
 
 pub mod analyze;
 pub mod bpf;
+pub mod cli;
+pub mod doctor;
+pub mod host;
 pub mod kernel;
+pub mod live;
 pub mod model;
 pub mod proc;
 pub mod report;

@@ -2,5 +2,9 @@
 
 pub mod answer;
 pub mod benign;
+pub mod details;
+pub mod names;
+pub mod percentiles;
 pub mod reconcile;
 pub mod stage;
+pub mod summary;

@@ -205,8 +205,10 @@ mod tests {
 
     #[test]
     fn hundreds_of_cpus_are_told_apart() {
-        let header: String = (0..512).map(|cpu| format!("      CPU{cpu:<4}")).collect();
-        let counts: String = (0..512).map(|cpu| format!("{cpu:>10} ")).collect();
+        let columns =
+            |column: fn(u32) -> String| (0..512).map(column).collect::<Vec<_>>().join(" ");
+        let header = columns(|cpu| format!("CPU{cpu:<4}"));
+        let counts = columns(|cpu| format!("{cpu:>10}"));
         let text = format!("{header}\n 100: {counts} PCI-MSI 524288-edge      eth0-TxRx-0\n");
         let row = &parse(&text).unwrap().device[&100];
         assert_eq!(row.name, "eth0-TxRx-0");

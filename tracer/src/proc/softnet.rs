@@ -1,4 +1,4 @@
-//! /proc/net/softnet_stat: `softnet_seq_show` in net/core/net-procfs.c.
+//! `/proc/net/softnet_stat`: `softnet_seq_show` in net/core/net-procfs.c.
 
 use std::{collections::BTreeMap, path::Path};
 
