@@ -99,6 +99,8 @@ pub struct Tracer {
     process: Process,
     stdout: Lines,
     stderr: Lines,
+    /// Somebody else writes to its stdout, too: what is no JSON object is not its.
+    shares_stdout: bool,
 }
 
 impl Tracer {
@@ -119,7 +121,8 @@ impl Tracer {
     /// Starts `command`, which runs tracer as its child with `--format json` and a `--duration`, and returns once
     /// tracer has attached. Pid and signals are those of `command`.
     pub fn start_under(command: Command) -> Result<Self> {
-        let tracer = Self::adopt(Process::spawn(None, command)?)?;
+        let mut tracer = Self::adopt(Process::spawn(None, command)?)?;
+        tracer.shares_stdout = true;
         tracer.wait_attached()?;
         Ok(tracer)
     }
@@ -131,6 +134,7 @@ impl Tracer {
             process,
             stdout,
             stderr,
+            shares_stdout: false,
         })
     }
 
@@ -172,7 +176,11 @@ impl Tracer {
     /// Waits until it ends by itself, at most [`PATIENCE`], and returns what it reported.
     pub fn finish(mut self) -> Result<Outcome> {
         let status = self.process.wait(PATIENCE)?;
-        Outcome::parse(status, &self.stdout.all(), self.stderr.all())
+        let mut stdout = self.stdout.all();
+        if self.shares_stdout {
+            stdout.retain(|line| line.starts_with('{'));
+        }
+        Outcome::parse(status, &stdout, self.stderr.all())
     }
 
     /// Ends it with SIGKILL.
