@@ -151,7 +151,7 @@ pub fn kernel_like_writer() -> Writer {
             ("protocol", int, 0),
             ("network_header", int, 16),
             ("skb_iif", int, 32),
-            ("cloned", int, 1 << 24 | 65),
+            ("cloned", int, 0x0100_0041),
         ],
         true,
     );
