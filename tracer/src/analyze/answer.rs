@@ -38,11 +38,17 @@ fn drops(report: &Report) -> String {
             )
         });
         let others = all - worst.packets.min(all);
-        if others > 0 {
+        // Less than half a percent elsewhere: the table tells, the sentence need not.
+        if u128::from(others) * 200 > u128::from(all) {
             words += &format!(", {} of all harmful drops", percent(worst.packets, all));
         }
         if unattributed > 0 {
             words += &format!("; {} more at unknown sites", count(unattributed));
+        }
+        if let Some(kernel) =
+            softnet_refused(report).filter(|_| !harmful.iter().any(Site::is_full_backlog))
+        {
+            words += &format!("; softnet_stat counts {kernel}");
         }
         return words;
     }
@@ -97,6 +103,14 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Where names are hidden the stage is not known, but the reason has one place only.
+    fn is_full_backlog(&self) -> bool {
+        match self.reason {
+            Some(reason) => reason == "CPU_BACKLOG",
+            None => self.stage == Stage::Backlog,
+        }
+    }
+
     fn place(&self) -> String {
         match self.reason {
             Some(reason) => format!("{} ({reason})", self.function),
@@ -141,12 +155,7 @@ fn group(report: &Report, benign: bool) -> Vec<Site<'_>> {
 
 /// A full backlog, told by the CPU it belongs to. `None` if this is none or the CPU is not known.
 fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
-    // Where names are hidden the stage is not known, but the reason has one place only.
-    let full_backlog = match site.reason {
-        Some(reason) => reason == "CPU_BACKLOG",
-        None => site.stage == Stage::Backlog,
-    };
-    if !full_backlog {
+    if !site.is_full_backlog() {
         return None;
     }
     let known = site
@@ -409,6 +418,20 @@ mod tests {
         assert_eq!(
             answer(&report),
             "CPU 1 refused 29,115 packets at enqueue_to_backlog (CPU_BACKLOG) on eth0"
+        );
+    }
+
+    #[test]
+    fn where_names_are_hidden_the_kernels_own_count_stands_beside_the_address() {
+        let drop = Drop {
+            site: "0xffffffff81a3c1f3".into(),
+            packets: 5,
+            ..Drop::default()
+        };
+        let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 5)], vec![drop]);
+        assert_eq!(
+            answer(&report),
+            "5 packets dropped at 0xffffffff81a3c1f3; softnet_stat counts 5 refused by CPU 1"
         );
     }
 

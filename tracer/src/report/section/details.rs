@@ -37,8 +37,9 @@ pub fn lines(page: &mut Page, report: &Report) {
 fn part(page: &mut Page, label: &str, events: &[Event], report: &Report) {
     for (at, event) in events.iter().take(SHOWN).enumerate() {
         let label = if at == 0 { label } else { "" };
-        page.prose(
-            &format!("  {label:<14}  {}", words(event, report)),
+        page.item(
+            &format!("  {label:<14}  "),
+            &words(event, report),
             Tone::Plain,
             18,
         );
@@ -55,7 +56,7 @@ fn words(event: &Event, report: &Report) -> String {
                 .find(|one: &&Irq| one.irq == *irq)
                 .map_or("", |irq| irq.name.as_str());
             format!(
-                "{} CPU {cpu}, IRQ {irq} {name}",
+                "{} on CPU {cpu}, IRQ {irq} {name}",
                 duration(*handler_ns, true)
             )
         }
@@ -69,7 +70,7 @@ fn words(event: &Event, report: &Report) -> String {
         } => {
             let wait = wait_ns.map_or_else(|| "?".to_owned(), |ns| duration(ns, true));
             let mut words = format!(
-                "{} CPU {cpu}, waited {wait}, {} packets",
+                "{} on CPU {cpu}, waited {wait}, {} packets",
                 duration(*run_ns, true),
                 count(u64::from(*packets))
             );

@@ -14,6 +14,11 @@ pub fn answer_line(page: &mut Page, report: &Report) {
     };
     let harm = report.drop_totals.harmful.is_some_and(|n| n > 0)
         || report.drop_totals.unattributed.is_some_and(|n| n > 0)
+        || (report.drop_totals.packets.is_none()
+            && report
+                .cpus
+                .iter()
+                .any(|cpu| cpu.softnet.is_some_and(|row| row.dropped > 0)))
         || report.devices.iter().any(|device| device.rx_missed > 0);
     page.prose(&answer, if harm { Tone::Alarm } else { Tone::Strong }, 2);
 }

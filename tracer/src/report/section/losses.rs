@@ -17,15 +17,16 @@ pub fn lines(page: &mut Page, report: &Report) {
     }
     page.prose(&summary(losses), tone, 6);
     if losses.ring_full > 0 {
-        page.prose(
-            "      the ring loses single events only; counts are exact (--ring-size)",
+        page.item(
+            "      ",
+            "a full ring loses single events only, counts are exact; see --ring-size",
             Tone::Plain,
             6,
         );
     }
     if losses.detail_limited > 0 {
         let words = format!(
-            "left out by request: {} (--detail-rate, --events); counts are exact",
+            "by request: {} left out (--detail-rate); counts are exact",
             of(losses.detail_limited, "single event")
         );
         page.prose(&words, Tone::Dim, 2);
