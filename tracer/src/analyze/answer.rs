@@ -1,6 +1,7 @@
 //! The first line of the report: the answer in one sentence, claiming nothing that is not known.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{count, of, percent, ranges, span};
@@ -40,15 +41,19 @@ fn drops(report: &Report) -> String {
         let others = all - worst.packets.min(all);
         // Less than half a percent elsewhere: the table tells, the sentence need not.
         if u128::from(others) * 200 > u128::from(all) {
-            words += &format!(", {} of all harmful drops", percent(worst.packets, all));
+            let _ = write!(
+                words,
+                ", {} of all harmful drops",
+                percent(worst.packets, all)
+            );
         }
         if unattributed > 0 {
-            words += &format!("; {} more at unknown sites", count(unattributed));
+            let _ = write!(words, "; {} more at unknown sites", count(unattributed));
         }
         if let Some(kernel) =
             softnet_refused(report).filter(|_| !harmful.iter().any(Site::is_full_backlog))
         {
-            words += &format!("; softnet_stat counts {kernel}");
+            let _ = write!(words, "; softnet_stat counts {kernel}");
         }
         return words;
     }
@@ -68,7 +73,7 @@ fn drops(report: &Report) -> String {
     };
     let other = report.drop_totals.other_devices.unwrap_or(0);
     if other > 0 {
-        words += &format!("; {} elsewhere", count(other));
+        let _ = write!(words, "; {} elsewhere", count(other));
     } else if let Some(kernel) = softnet_refused(report) {
         words = format!("no drops traced{on} in {lasted}, but softnet_stat counts {kernel}");
     }

@@ -1,5 +1,7 @@
 //! Lines of limited width, coloured for emphasis only.
 
+use std::fmt::Write as _;
+
 use unicode_width::UnicodeWidthChar;
 
 /// Below this nothing can be told; a narrower terminal is treated as this wide.
@@ -301,7 +303,7 @@ impl Page {
     fn paint(&self, out: &mut String, text: &str, tone: Tone) {
         if self.style.color && tone != Tone::Plain && !text.trim().is_empty() {
             let ansi = tone.ansi();
-            out.push_str(&format!("{ansi}{text}{ansi:#}"));
+            let _ = write!(out, "{ansi}{text}{ansi:#}");
         } else {
             out.push_str(text);
         }

@@ -1,5 +1,7 @@
 //! What the single events add: coverage, the slowest runs, a few drops.
 
+use std::fmt::Write as _;
+
 use super::text;
 use crate::model::event::{Event, Flow, What};
 use crate::model::report::{Irq, Report};
@@ -98,11 +100,11 @@ fn words(event: &Event, report: &Report) -> String {
             let what = flow.as_ref().map_or_else(|| protocol.clone(), flow_words);
             let mut words = format!("{what}, {len} B");
             if let Some(device) = device {
-                words += &format!(", {device}");
+                let _ = write!(words, ", {device}");
             }
-            words += &format!(", CPU {cpu}");
+            let _ = write!(words, ", CPU {cpu}");
             if let Some(target) = target_cpu {
-                words += &format!(" → backlog of CPU {target}");
+                let _ = write!(words, " → backlog of CPU {target}");
             }
             let reason = reason
                 .as_ref()

@@ -1,5 +1,7 @@
 //! Drop sites: the harmful ones first, the ordinary ones apart.
 
+use std::fmt::Write as _;
+
 use super::{dim, text, top_cpus};
 use crate::analyze::{benign::is_benign, stage::words};
 use crate::model::report::{Drop, PerCpu, Report, Stage};
@@ -123,8 +125,8 @@ fn one_line_each(page: &mut Page, title: &'static str, drops: &[&Drop], all: u64
         Column::name(title, ESSENTIAL, 24),
         Column::name("reason", ESSENTIAL, 0),
         Column::name("stage", 3, 8),
-        Column::name("device", 2, 8),
-        Column::name("proto", 5, 5),
+        Column::name("device", 2, 10),
+        Column::name("proto", 5, 6),
         Column::number("bytes", 8),
         Column::name("on CPU", 1, 0),
         Column::name("backlog of", 1, 0).if_given(),
@@ -217,7 +219,7 @@ fn cpus(executing: &PerCpu, target: Option<&PerCpu>) -> String {
         .map(|target| top_cpus(target, 2))
         .filter(|target| !target.is_empty())
     {
-        words += &format!(" → backlog of CPU {target}");
+        let _ = write!(words, " → backlog of CPU {target}");
     }
     words.trim_start().to_owned()
 }

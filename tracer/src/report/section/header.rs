@@ -1,5 +1,7 @@
 //! The answer, and where and when it was found.
 
+use std::fmt::Write as _;
+
 use crate::analyze::answer::answer;
 use crate::model::report::Report;
 use crate::report::number;
@@ -33,15 +35,16 @@ pub fn host_line(page: &mut Page, report: &Report) {
         number::of(u64::from(host.cpus), "CPU")
     );
     if host.nodes > 1 {
-        words += &format!(", {} nodes", host.nodes);
+        let _ = write!(words, ", {} nodes", host.nodes);
     }
-    words += &format!(
+    let _ = write!(
+        words,
         "; {}, {}",
         number::utc(report.start_unix_ns),
         number::span(report.duration_ns)
     );
     if !report.interfaces.is_empty() {
-        words += &format!("; only {}", report.interfaces.join(", "));
+        let _ = write!(words, "; only {}", report.interfaces.join(", "));
     }
     page.prose(&words, Tone::Dim, 2);
 }

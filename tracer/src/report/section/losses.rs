@@ -1,5 +1,7 @@
 //! What tracer itself did not see. Always told, also when it is nothing.
 
+use std::fmt::Write as _;
+
 use crate::model::report::{Losses, Report};
 use crate::report::number::{count, of};
 use crate::report::page::{Page, Tone};
@@ -60,7 +62,7 @@ pub fn summary(losses: &Losses) -> String {
         count(losses.unreadable)
     );
     if losses.undecodable > 0 {
-        causes += &format!(", undecodable {}", count(losses.undecodable));
+        let _ = write!(causes, ", undecodable {}", count(losses.undecodable));
     }
     if any(losses) {
         return format!("lost: {causes}");

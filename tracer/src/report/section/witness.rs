@@ -1,5 +1,7 @@
 //! Traced counts beside the kernel's own: one line for those that agree, each one that does not.
 
+use std::fmt::Write as _;
+
 use super::{number, text};
 use crate::model::report::{Reconciliation, Report};
 use crate::report::number::signed;
@@ -96,10 +98,14 @@ pub fn summary(report: &Report) -> String {
         format!("Kernel counters: {equal} of {all} equal what was traced")
     };
     if untraced > 0 {
-        words += &format!(", {untraced} could not be traced");
+        let _ = write!(words, ", {untraced} could not be traced");
     }
     if differ > 0 {
-        words += &format!(", {differ} differ{}", if differ == 1 { "s" } else { "" });
+        let _ = write!(
+            words,
+            ", {differ} differ{}",
+            if differ == 1 { "s" } else { "" }
+        );
     }
     words
 }
