@@ -23,7 +23,7 @@ pub const NO_CPU: u32 = u32::MAX;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoftirqCounters {
-    /// Runs that ended (`softirq_exit`).
+    /// Runs that began (`softirq_entry`), the moment at which /proc/softirqs counts.
     pub runs: u64,
     /// Time between `softirq_entry` and `softirq_exit`, ns.
     pub ns: u64,
@@ -63,6 +63,10 @@ pub struct CpuCounters {
     pub hardirq_untimed: u64,
     /// By vector number.
     pub softirqs: [SoftirqCounters; SOFTIRQS],
+    /// `NET_RX` runs that ended.
+    pub net_rx_runs: u64,
+    /// Time in them, ns.
+    pub net_rx_ns: u64,
     /// Longest wait from the oldest raise of `NET_RX` to its entry, ns.
     pub net_rx_wait_max_ns: u64,
     /// Longest `NET_RX` run, ns.
@@ -79,17 +83,13 @@ pub struct CpuCounters {
     pub polls_outside: u64,
     /// Packets of these.
     pub packets_outside: u64,
-    /// `kfree_skb` calls, whatever the drop table could hold.
-    pub drops: u64,
-    /// Bytes of these (`skb->len`).
-    pub drop_bytes: u64,
     /// By [`crate::event::Kind`].
     pub details: [DetailCounters; crate::event::KINDS],
     /// Interrupts whose number is beyond the IRQ table; in `hardirqs`, not in the table.
     pub irq_table_full: u64,
     /// Polls of NAPI instances that found no slot; in `packets`, not in the table.
     pub napi_table_full: u64,
-    /// Drops that found no entry in the drop table; in `drops`, not in the table.
+    /// Drops that found no entry in the drop table. All drops are those in the table and these.
     pub drop_table_full: u64,
     /// Drops with a field (device, namespace, header) that could not be read.
     pub unreadable: u64,
@@ -100,6 +100,8 @@ pub struct CpuCounters {
     pub softirq_began_ns: u64,
     /// Kernel side only: oldest raise of `NET_RX` not served yet, 0 if none.
     pub net_rx_raised_ns: u64,
+    /// Kernel side only: begin of the current `NET_RX` run.
+    pub run_began_ns: u64,
     /// Kernel side only: wait of the current `NET_RX` run.
     pub run_wait_ns: u64,
     /// Kernel side only: packets of the current `NET_RX` run.
@@ -108,6 +110,12 @@ pub struct CpuCounters {
     pub run_began_jiffies: u64,
     /// Kernel side only: jiffies at the last poll of the current run.
     pub run_polled_jiffies: u64,
+    /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
+    pub napi_address: u64,
+    /// Kernel side only: the same for the device of a dropped packet.
+    pub dev_address: u64,
+    /// Kernel side only: the same for a dropped packet.
+    pub skb_address: u64,
     /// Kernel side only: 1 inside a `NET_RX` run.
     pub in_net_rx: u32,
     /// Kernel side only: 1 if the current run is in ksoftirqd.
@@ -196,4 +204,12 @@ pub struct DropCounters {
     pub packets: u64,
     /// Bytes (`skb->len`).
     pub bytes: u64,
+}
+
+impl DropCounters {
+    /// Nothing counted.
+    pub const ZERO: Self = Self {
+        packets: 0,
+        bytes: 0,
+    };
 }

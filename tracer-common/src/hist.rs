@@ -61,7 +61,11 @@ pub const fn bounds(bucket: usize) -> (u64, u64) {
     if bucket < sub_buckets {
         return (bucket as u64, bucket as u64);
     }
-    let bucket = if bucket < BUCKETS { bucket } else { BUCKETS - 1 };
+    let bucket = if bucket < BUCKETS {
+        bucket
+    } else {
+        BUCKETS - 1
+    };
     let exponent = (bucket >> SUB_BITS) as u32 - 1;
     let low = ((sub_buckets + (bucket & (sub_buckets - 1))) as u64) << exponent;
     if bucket == BUCKETS - 1 {

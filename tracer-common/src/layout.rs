@@ -18,6 +18,8 @@ pub struct Layout {
     pub skb_protocol: u32,
     /// `sk_buff.head`.
     pub skb_head: u32,
+    /// `sk_buff.data`.
+    pub skb_data: u32,
     /// `sk_buff.network_header`.
     pub skb_network_header: u32,
     /// `net_device.ifindex`.
@@ -56,6 +58,37 @@ pub struct Layout {
     pub net_rx_by_softirq: u32,
     /// 1: `enqueue_to_backlog` is hooked.
     pub backlog_hooked: u32,
+}
+
+impl Layout {
+    /// Nothing known, nothing asked for.
+    pub const UNKNOWN: Self = Self {
+        skb_len: ABSENT,
+        skb_dev: ABSENT,
+        skb_iif: ABSENT,
+        skb_protocol: ABSENT,
+        skb_head: ABSENT,
+        skb_data: ABSENT,
+        skb_network_header: ABSENT,
+        dev_ifindex: ABSENT,
+        dev_name: ABSENT,
+        dev_net: ABSENT,
+        net_inum: ABSENT,
+        sock_net: ABSENT,
+        skb_sk: ABSENT,
+        napi_dev: ABSENT,
+        napi_id: ABSENT,
+        irqaction_next: ABSENT,
+        kfree_skb_args: 0,
+        cpus: 0,
+        irqs: 0,
+        details: 0,
+        detail_burst: 0,
+        detail_shift: 0,
+        ring_wake_bytes: 0,
+        net_rx_by_softirq: 0,
+        backlog_hooked: 0,
+    };
 }
 
 /// Settings that may change while the programs run; array `SETTINGS`, entry 0.

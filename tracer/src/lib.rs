@@ -1,7 +1,12 @@
 //! Where and why a Linux host drops packets: probes, the kernel's own counters, and what follows from both.
 
 pub mod analyze;
+pub mod bpf;
+pub mod cli;
+pub mod doctor;
+pub mod host;
 pub mod kernel;
+pub mod live;
 pub mod model;
 pub mod proc;
 pub mod report;

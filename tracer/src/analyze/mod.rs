@@ -1,1 +1,10 @@
-//! analyze
+//! What follows from the numbers. Pure: data in, data out.
+
+pub mod answer;
+pub mod benign;
+pub mod details;
+pub mod names;
+pub mod percentiles;
+pub mod reconcile;
+pub mod stage;
+pub mod summary;

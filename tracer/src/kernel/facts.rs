@@ -81,6 +81,7 @@ offsets! {
     skb_iif: "sk_buff", "skb_iif";
     skb_protocol: "sk_buff", "protocol";
     skb_head: "sk_buff", "head";
+    skb_data: "sk_buff", "data";
     skb_network_header: "sk_buff", "network_header";
     dev_ifindex: "net_device", "ifindex";
     dev_name: "net_device", "name";
@@ -196,6 +197,7 @@ mod tests {
                 skb_iif: Some(28),
                 skb_protocol: Some(24),
                 skb_head: Some(48),
+                skb_data: Some(64),
                 skb_network_header: Some(26),
                 dev_ifindex: Some(8),
                 dev_name: Some(1),
@@ -231,7 +233,7 @@ mod tests {
         let bytes = Writer::default().finish();
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
         assert_eq!(facts, KernelFacts::default());
-        assert_eq!(facts.offsets.absent().len(), 15);
+        assert_eq!(facts.offsets.absent().len(), 16);
     }
 
     #[test]

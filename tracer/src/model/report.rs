@@ -176,8 +176,8 @@ pub struct Cpu {
 pub struct Softirq {
     /// Runs.
     pub runs: u64,
-    /// Time, ns.
-    pub ns: u64,
+    /// Time, ns; `null` without `softirq_exit`.
+    pub ns: Option<u64>,
 }
 
 /// Differences over the window of one row of /proc/net/softnet_stat; `null`: the kernel has no such column.

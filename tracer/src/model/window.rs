@@ -1,1 +1,489 @@
-//! The difference of two snapshots.
+//! The difference of two snapshots. Wrapping counters, CPUs that come and go and devices that
+//! are made, renamed or removed in between are dealt with here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use tracer_common::{
+    counter::{
+        CpuCounters, DetailCounters, DropCounters, DropKey, IrqCounters, NapiCounters,
+        SoftirqCounters,
+    },
+    hist::BUCKETS,
+};
+
+use super::{
+    report::{Hook, Softnet},
+    snapshot::Snapshot,
+};
+use crate::proc::{interrupts::Row, netdev::NetDevice, softnet::SoftnetRow};
+
+/// What happened between two snapshots. Counts are differences; maxima and levels are those of
+/// the later snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// `CLOCK_REALTIME` of the earlier snapshot, ns.
+    pub start_unix_ns: u64,
+    /// Length, ns.
+    pub duration_ns: u64,
+    /// Longest time that either snapshot took to read, ns: the programs' counters and the kernel's
+    /// may differ by what happened in it.
+    pub read_ns: u64,
+    /// Whether the maxima belong to this window: always from the first snapshot of a run on.
+    pub exact_max: bool,
+    /// The programs' counters by CPU id.
+    pub cpus: BTreeMap<u32, Box<CpuCounters>>,
+    /// By IRQ number, then CPU id; only those that counted.
+    pub irqs: BTreeMap<u32, BTreeMap<u32, IrqCounters>>,
+    /// By CPU id; only instances that were polled.
+    pub napi: BTreeMap<u32, Vec<NapiCounters>>,
+    /// By key, then CPU id; only those that counted.
+    pub drops: BTreeMap<DropKey, BTreeMap<u32, DropCounters>>,
+    /// Hooks, runs and misses of the window.
+    pub hooks: Vec<Hook>,
+    /// Ring frames the reader could not decode.
+    pub undecodable: u64,
+    /// By CPU id; CPUs in both snapshots.
+    pub softnet: BTreeMap<u32, Softnet>,
+    /// Numbered interrupts by number; CPUs in both snapshots.
+    pub interrupts: BTreeMap<u32, Counted>,
+    /// Lettered interrupts by name.
+    pub arch: BTreeMap<String, Counted>,
+    /// Softirq runs by vector name, then CPU id.
+    pub softirqs: BTreeMap<String, BTreeMap<u32, u64>>,
+    /// Devices of the later snapshot.
+    pub devices: Vec<NetDevice>,
+    /// CPU ids online at the end.
+    pub online: Vec<u32>,
+    /// What has to be known to read the numbers right.
+    pub notes: Vec<String>,
+}
+
+/// One row of /proc/interrupts over a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Handler names or description.
+    pub name: String,
+    /// Interrupts by CPU id; CPUs without any are left out.
+    pub per_cpu: BTreeMap<u32, u64>,
+}
+
+impl Counted {
+    /// Over all CPUs.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.per_cpu.values().sum()
+    }
+}
+
+impl Window {
+    /// `end - start`.
+    #[must_use]
+    pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
+        let mut notes = Vec::new();
+        let cpus: BTreeMap<_, _> = end
+            .traced
+            .cpus
+            .iter()
+            .map(|(&cpu, after)| {
+                let delta = match start.traced.cpus.get(&cpu) {
+                    Some(before) => Box::new(cpu_delta(before, after)),
+                    None => after.clone(),
+                };
+                (cpu, delta)
+            })
+            .collect();
+        hotplug(start, end, &mut notes);
+        Self {
+            start_unix_ns: start.unix_ns,
+            duration_ns: end.monotonic_ns.saturating_sub(start.monotonic_ns),
+            read_ns: start.read_ns.max(end.read_ns),
+            exact_max: start.traced.cpus.values().all(|c| never_timed(c)),
+            cpus,
+            irqs: nested(&start.traced.irqs, &end.traced.irqs, irq_delta, |d| {
+                d.count == 0 && d.ns == 0
+            }),
+            napi: napi(start, end),
+            drops: nested(&start.traced.drops, &end.traced.drops, drop_delta, |d| {
+                d.packets == 0
+            }),
+            hooks: hooks(start, end),
+            undecodable: end
+                .traced
+                .undecodable
+                .saturating_sub(start.traced.undecodable),
+            softnet: softnet(start, end),
+            interrupts: rows(
+                &start.kernel.interrupts.device,
+                &end.kernel.interrupts.device,
+            ),
+            arch: rows(&start.kernel.interrupts.arch, &end.kernel.interrupts.arch),
+            softirqs: softirqs(start, end),
+            devices: devices(start, end, &mut notes),
+            online: end.kernel.online.clone(),
+            notes,
+        }
+    }
+}
+
+/// No maximum in it yet.
+fn never_timed(c: &CpuCounters) -> bool {
+    c.hardirq_max_ns == 0 && c.net_rx_run_max_ns == 0 && c.net_rx_wait_max_ns == 0
+}
+
+fn hotplug(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) {
+    let (before, after) = (&start.kernel.online, &end.kernel.online);
+    for cpu in after.iter().filter(|cpu| !before.contains(cpu)) {
+        notes.push(format!(
+            "CPU {cpu} came online in this window; the kernel's own counters for it have no begin and are left out"
+        ));
+    }
+    for cpu in before.iter().filter(|cpu| !after.contains(cpu)) {
+        notes.push(format!(
+            "CPU {cpu} went offline in this window; the kernel no longer shows its counters"
+        ));
+    }
+}
+
+fn cpu_delta(before: &CpuCounters, after: &CpuCounters) -> CpuCounters {
+    let mut d = *after;
+    macro_rules! subtract {
+        ($($field:ident),+) => { $(d.$field = after.$field.wrapping_sub(before.$field);)+ };
+    }
+    subtract!(
+        hardirqs,
+        hardirq_ns,
+        hardirq_untimed,
+        net_rx_runs,
+        net_rx_ns,
+        ksoftirqd_runs,
+        packets,
+        budget_exhausted,
+        time_exhausted,
+        polls_outside,
+        packets_outside,
+        irq_table_full,
+        napi_table_full,
+        drop_table_full,
+        unreadable
+    );
+    for (d, b) in d.softirqs.iter_mut().zip(&before.softirqs) {
+        *d = SoftirqCounters {
+            runs: d.runs.wrapping_sub(b.runs),
+            ns: d.ns.wrapping_sub(b.ns),
+        };
+    }
+    for (d, b) in d.details.iter_mut().zip(&before.details) {
+        *d = DetailCounters {
+            sent: d.sent.wrapping_sub(b.sent),
+            ring_full: d.ring_full.wrapping_sub(b.ring_full),
+        };
+    }
+    histogram(&mut d.hardirq_hist, &before.hardirq_hist);
+    histogram(&mut d.net_rx_wait_hist, &before.net_rx_wait_hist);
+    histogram(&mut d.net_rx_run_hist, &before.net_rx_run_hist);
+    d
+}
+
+fn histogram(d: &mut [u64; BUCKETS], before: &[u64; BUCKETS]) {
+    for (d, b) in d.iter_mut().zip(before) {
+        *d = d.wrapping_sub(*b);
+    }
+}
+
+fn irq_delta(before: IrqCounters, after: IrqCounters) -> IrqCounters {
+    IrqCounters {
+        count: after.count.wrapping_sub(before.count),
+        ns: after.ns.wrapping_sub(before.ns),
+        ..after
+    }
+}
+
+fn drop_delta(before: DropCounters, after: DropCounters) -> DropCounters {
+    DropCounters {
+        packets: after.packets.wrapping_sub(before.packets),
+        bytes: after.bytes.wrapping_sub(before.bytes),
+    }
+}
+
+/// Subtracts entry by entry; what `empty` says is nothing is left out.
+fn nested<K: Ord + Copy, V: Copy + Default>(
+    start: &BTreeMap<K, BTreeMap<u32, V>>,
+    end: &BTreeMap<K, BTreeMap<u32, V>>,
+    subtract: impl Fn(V, V) -> V,
+    empty: impl Fn(&V) -> bool,
+) -> BTreeMap<K, BTreeMap<u32, V>> {
+    end.iter()
+        .map(|(key, per_cpu)| {
+            let before = start.get(key);
+            let deltas = per_cpu
+                .iter()
+                .map(|(cpu, &after)| {
+                    let before = before.and_then(|b| b.get(cpu)).copied();
+                    (*cpu, subtract(before.unwrap_or_default(), after))
+                })
+                .filter(|(_, delta)| !empty(delta))
+                .collect::<BTreeMap<_, _>>();
+            (*key, deltas)
+        })
+        .filter(|(_, deltas)| !deltas.is_empty())
+        .collect()
+}
+
+fn napi(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Vec<NapiCounters>> {
+    end.traced
+        .napi
+        .iter()
+        .map(|(cpu, after)| {
+            let before = start.traced.napi.get(cpu);
+            let deltas = after
+                .iter()
+                .map(|after| {
+                    let before = before.and_then(|b| {
+                        b.iter()
+                            .find(|b| (b.napi, b.napi_id) == (after.napi, after.napi_id))
+                    });
+                    before.map_or(*after, |before| NapiCounters {
+                        polls: after.polls.wrapping_sub(before.polls),
+                        packets: after.packets.wrapping_sub(before.packets),
+                        full_budget: after.full_budget.wrapping_sub(before.full_budget),
+                        ..*after
+                    })
+                })
+                .filter(|delta| delta.polls != 0)
+                .collect();
+            (*cpu, deltas)
+        })
+        .collect()
+}
+
+fn hooks(start: &Snapshot, end: &Snapshot) -> Vec<Hook> {
+    let since = |name: &str, value: Option<u64>, of: fn(&Hook) -> Option<u64>| {
+        let before = start
+            .traced
+            .hooks
+            .iter()
+            .find(|h| h.name == name)
+            .and_then(of);
+        value.map(|v| v.saturating_sub(before.unwrap_or(0)))
+    };
+    let mut hooks = end.traced.hooks.clone();
+    for hook in &mut hooks {
+        hook.runs = since(&hook.name, hook.runs, |h| h.runs);
+        hook.missed = since(&hook.name, hook.missed, |h| h.missed);
+    }
+    hooks
+}
+
+/// Difference of two u32 counters of the kernel, over a wrap too.
+fn wrapping(before: u32, after: u32) -> u64 {
+    u64::from(after.wrapping_sub(before))
+}
+
+fn softnet(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Softnet> {
+    let both = |before: &SoftnetRow, after: &SoftnetRow| Softnet {
+        processed: wrapping(before.processed, after.processed),
+        dropped: wrapping(before.dropped, after.dropped),
+        time_squeeze: wrapping(before.time_squeeze, after.time_squeeze),
+        received_rps: before
+            .received_rps
+            .zip(after.received_rps)
+            .map(|(b, a)| wrapping(b, a)),
+        flow_limit: before
+            .flow_limit
+            .zip(after.flow_limit)
+            .map(|(b, a)| wrapping(b, a)),
+        backlog_len: after.backlog_len.map(u64::from),
+    };
+    end.kernel
+        .softnet
+        .iter()
+        .filter_map(|(cpu, after)| {
+            let before = start.kernel.softnet.get(cpu)?;
+            Some((*cpu, both(before, after)))
+        })
+        .collect()
+}
+
+fn rows<K: Ord + Clone>(start: &BTreeMap<K, Row>, end: &BTreeMap<K, Row>) -> BTreeMap<K, Counted> {
+    end.iter()
+        .map(|(key, after)| {
+            // An interrupt that was requested in the window started at 0 on every CPU.
+            let before = start.get(key);
+            let per_cpu = per_cpu(before.map(|b| &b.counts), &after.counts);
+            let name = after.name.clone();
+            (key.clone(), Counted { name, per_cpu })
+        })
+        .collect()
+}
+
+/// Differences by CPU, of CPUs in both; `before` is `None` for what did not exist yet.
+fn per_cpu(before: Option<&BTreeMap<u32, u32>>, after: &BTreeMap<u32, u32>) -> BTreeMap<u32, u64> {
+    after
+        .iter()
+        .filter_map(|(cpu, &after)| {
+            let before = match before {
+                Some(before) => *before.get(cpu)?,
+                None => 0,
+            };
+            Some((*cpu, wrapping(before, after)))
+        })
+        .filter(|&(_, delta)| delta != 0)
+        .collect()
+}
+
+fn softirqs(start: &Snapshot, end: &Snapshot) -> BTreeMap<String, BTreeMap<u32, u64>> {
+    let before = &start.kernel.softirqs.runs;
+    end.kernel
+        .softirqs
+        .runs
+        .iter()
+        .map(|(name, after)| (name.clone(), per_cpu(before.get(name), after)))
+        .collect()
+}
+
+fn devices(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) -> Vec<NetDevice> {
+    for (ifindex, gone) in &start.kernel.devices {
+        if !end.kernel.devices.contains_key(ifindex) {
+            notes.push(format!("device {} went away in this window", gone.name));
+        }
+    }
+    let mut deltas = Vec::new();
+    for (ifindex, after) in &end.kernel.devices {
+        let Some(before) = start.kernel.devices.get(ifindex) else {
+            // Made in the window: it began with 0.
+            deltas.push(after.clone());
+            continue;
+        };
+        if before.name != after.name {
+            notes.push(format!(
+                "device {} is now called {}",
+                before.name, after.name
+            ));
+        }
+        let mut reset = false;
+        let mut since = |before: u64, after: u64| {
+            reset |= after < before;
+            after.checked_sub(before).unwrap_or(after)
+        };
+        deltas.push(NetDevice {
+            rx_packets: since(before.rx_packets, after.rx_packets),
+            rx_bytes: since(before.rx_bytes, after.rx_bytes),
+            rx_dropped: since(before.rx_dropped, after.rx_dropped),
+            rx_missed_errors: since(before.rx_missed_errors, after.rx_missed_errors),
+            rx_errors: since(before.rx_errors, after.rx_errors),
+            ..after.clone()
+        });
+        if reset {
+            notes.push(format!(
+                "the counters of {} were reset in this window; its row counts from the reset on",
+                after.name
+            ));
+        }
+    }
+    deltas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn softnet_row(processed: u32, dropped: u32) -> SoftnetRow {
+        SoftnetRow {
+            processed,
+            dropped,
+            ..SoftnetRow::default()
+        }
+    }
+
+    #[test]
+    fn a_counter_that_wraps_counts_across_the_wrap() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.kernel.softnet.insert(3, softnet_row(u32::MAX - 1, 5));
+        end.kernel.softnet.insert(3, softnet_row(8, 5));
+        let row = Window::between(&start, &end).softnet[&3];
+        assert_eq!((row.processed, row.dropped), (10, 0));
+    }
+
+    #[test]
+    fn a_cpu_that_came_online_has_no_kernel_counts_and_a_note() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.kernel.online = vec![0];
+        end.kernel.online = vec![0, 7];
+        end.kernel.softnet.insert(7, softnet_row(1000, 10));
+        let window = Window::between(&start, &end);
+        assert!(window.softnet.is_empty());
+        assert!(
+            window.notes[0].contains("CPU 7 came online"),
+            "{:?}",
+            window.notes
+        );
+    }
+
+    #[test]
+    fn an_interrupt_requested_in_the_window_counts_from_zero() {
+        let (start, mut end) = (Snapshot::default(), Snapshot::default());
+        let row = Row {
+            name: "eth0-rx-0".to_owned(),
+            counts: BTreeMap::from([(0, 4), (1, 0)]),
+        };
+        end.kernel.interrupts.device.insert(50, row);
+        let window = Window::between(&start, &end);
+        assert_eq!(window.interrupts[&50].per_cpu, BTreeMap::from([(0, 4)]));
+    }
+
+    #[test]
+    fn a_renamed_device_keeps_its_counts() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let device = |name: &str, rx_dropped| NetDevice {
+            name: name.to_owned(),
+            ifindex: 4,
+            rx_dropped,
+            ..NetDevice::default()
+        };
+        start.kernel.devices.insert(4, device("eth0", 10));
+        end.kernel.devices.insert(4, device("wan", 13));
+        let window = Window::between(&start, &end);
+        assert_eq!(
+            (
+                window.devices[0].name.as_str(),
+                window.devices[0].rx_dropped
+            ),
+            ("wan", 3)
+        );
+        assert_eq!(window.notes, ["device eth0 is now called wan"]);
+    }
+
+    #[test]
+    fn a_device_whose_counters_were_reset_is_said_so() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let device = |rx_packets| NetDevice {
+            name: "eth0".to_owned(),
+            rx_packets,
+            ..NetDevice::default()
+        };
+        start.kernel.devices.insert(2, device(100));
+        end.kernel.devices.insert(2, device(7));
+        let window = Window::between(&start, &end);
+        assert_eq!(window.devices[0].rx_packets, 7);
+        assert!(window.notes[0].contains("reset"), "{:?}", window.notes);
+    }
+
+    #[test]
+    fn drops_of_one_key_are_subtracted_per_cpu() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let key = DropKey::default();
+        let drops = |packets| DropCounters {
+            packets,
+            bytes: packets * 10,
+        };
+        start
+            .traced
+            .drops
+            .insert(key, BTreeMap::from([(0, drops(5))]));
+        end.traced
+            .drops
+            .insert(key, BTreeMap::from([(0, drops(5)), (1, drops(2))]));
+        let window = Window::between(&start, &end);
+        assert_eq!(window.drops[&key], BTreeMap::from([(1, drops(2))]));
+    }
+}

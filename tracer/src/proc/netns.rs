@@ -1,7 +1,10 @@
 //! Network namespaces: their inode numbers (`net.ns.inum`), which drops and NAPI instances carry,
 //! and the names that `ip netns` gave them.
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _};
+use std::{
+    collections::BTreeMap,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+};
 
 use super::{error::ProcError, roots::Roots};
 
@@ -38,6 +41,23 @@ pub fn names(roots: &Roots) -> Result<BTreeMap<u32, String>, ProcError> {
             .or_insert(name);
     }
     Ok(names)
+}
+
+/// Runs `read` in the network namespace of process 1, on a thread of its own: the host's `net.core`
+/// settings are shown there only. `None` without `CAP_SYS_ADMIN`, or if process 1 is hidden.
+pub fn in_init_netns<T: Send>(roots: &Roots, read: impl FnOnce(&Roots) -> T + Send) -> Option<T> {
+    let namespace = std::fs::File::open(roots.proc.join("1/ns/net")).ok()?;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            rustix::thread::move_into_link_name_space(
+                namespace.as_fd(),
+                Some(rustix::thread::LinkNameSpaceType::Network),
+            )
+            .ok()?;
+            Some(read(roots))
+        });
+        reader.join().ok()?
+    })
 }
 
 fn own(roots: &Roots) -> Result<std::fs::Metadata, ProcError> {

@@ -1,0 +1,218 @@
+//! Hooks: tracepoint `kfree_skb` (`tp_btf`, `raw_tp`; 2.6.30, reason since 5.17, receiving socket
+//! since 6.13).
+//! Output: `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_NOEXIST,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use tracer_common::{
+    counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NO_REASON},
+    event::{DropBody, Kind},
+};
+
+use crate::{
+    emit::{now, send, wanted},
+    log_line,
+    maps::{DROPS, layout, this_cpu},
+    read::{self, Direct, Helper, Read, add, address, arg},
+};
+
+const ETH_P_IP: u32 = 0x0800;
+const ETH_P_IPV6: u32 = 0x86dd;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+
+#[inline(always)]
+fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
+    let skb = arg(ctx.as_ptr(), 0) as *const u8;
+    let location = arg(ctx.as_ptr(), 1);
+    let args = layout!(kfree_skb_args);
+    let reason = if args >= 3 {
+        arg(ctx.as_ptr(), 2) as u32
+    } else {
+        NO_REASON
+    };
+    let (cpu, counters) = this_cpu()?;
+
+    let len = R::field::<u32>(skb, layout!(skb_len)).unwrap_or(0);
+    let protocol = R::field::<u16>(skb, layout!(skb_protocol)).unwrap_or(0);
+    let dev = device::<R>(skb, counters);
+    let (ifindex, net) = if dev.is_null() {
+        let ifindex = R::field(skb, layout!(skb_iif)).unwrap_or(0);
+        let sk = if args >= 4 {
+            arg(ctx.as_ptr(), 3) as *const u8
+        } else {
+            core::ptr::null()
+        };
+        (ifindex, R::field::<*const u8>(sk, layout!(sock_net)))
+    } else {
+        (
+            R::field(dev, layout!(dev_ifindex)).unwrap_or(0),
+            R::field::<*const u8>(dev, layout!(dev_net)),
+        )
+    };
+    let net = net.unwrap_or(core::ptr::null());
+    let key = DropKey {
+        location,
+        reason,
+        ifindex,
+        netns: R::field(net, layout!(net_inum)).unwrap_or(0),
+        target_cpu: target::<R>(skb, counters),
+        protocol: u32::from(u16::from_be(protocol)),
+        reserved: 0,
+    };
+    match entry(&key) {
+        Some(drops) => {
+            add(&mut drops.packets, 1, R::NESTS);
+            add(&mut drops.bytes, u64::from(len), R::NESTS);
+        }
+        None => {
+            add(&mut counters.drop_table_full, 1, R::NESTS);
+            log_line!(ctx, "cpu {}: drop table full", cpu);
+        }
+    }
+    if wanted(counters, Kind::Drop) {
+        detail::<R>(cpu, counters, skb, dev, key, len);
+    }
+    Some(())
+}
+
+/// The table's entry for `key`, made if need be; `None` if the table is full.
+#[inline(always)]
+fn entry(key: &DropKey) -> Option<&'static mut DropCounters> {
+    let found = DROPS.get_ptr_mut(key).or_else(|| {
+        // Another CPU may have been faster: then this fails and the entry is there.
+        let _ = DROPS.insert(key, DropCounters::ZERO, u64::from(BPF_NOEXIST));
+        DROPS.get_ptr_mut(key)
+    })?;
+    // SAFETY: entries are never removed; this CPU's value is written by this CPU only, atomically
+    // where the program can interrupt itself.
+    unsafe { found.as_mut() }
+}
+
+/// `skb->dev`, or null. UDP keeps other things in its place while a packet waits in a socket
+/// (`udp_skb_scratch`), so what is no kernel address is no device.
+#[inline(always)]
+fn device<R: Read>(skb: *const u8, counters: &mut CpuCounters) -> *const u8 {
+    let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(core::ptr::null());
+    if address(dev, &mut counters.dev_address) < 0xff00_0000_0000_0000 {
+        return core::ptr::null();
+    }
+    dev
+}
+
+/// CPU whose backlog this packet was meant for, if it was just seen on its way there.
+#[inline(always)]
+fn target<R: Read>(skb: *const u8, counters: &mut CpuCounters) -> u32 {
+    if layout!(backlog_hooked) == 0 {
+        return NO_CPU;
+    }
+    if address(skb, &mut counters.skb_address) != counters.backlog_skb {
+        return NO_CPU;
+    }
+    counters.backlog_skb = 0;
+    counters.backlog_target as u32
+}
+
+#[inline(always)]
+fn detail<R: Read>(
+    cpu: u32,
+    counters: &mut CpuCounters,
+    skb: *const u8,
+    dev: *const u8,
+    key: DropKey,
+    len: u32,
+) {
+    let mut body = DropBody {
+        key,
+        len,
+        ip_version: 0,
+        l4_protocol: 0,
+        has_ports: 0,
+        reserved: 0,
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        reserved2: 0,
+        source: [0; 16],
+        destination: [0; 16],
+        device: [0; 16],
+    };
+    let name = layout!(dev_name);
+    if let (Some(low), Some(high)) = (
+        R::field::<u64>(dev, name),
+        R::field::<u64>(dev, name.wrapping_add(8)),
+    ) {
+        body.device[..8].copy_from_slice(&low.to_ne_bytes());
+        body.device[8..].copy_from_slice(&high.to_ne_bytes());
+    }
+    if (key.protocol == ETH_P_IP || key.protocol == ETH_P_IPV6)
+        && headers::<R>(skb, key.protocol, &mut body).is_none()
+    {
+        add(&mut counters.unreadable, 1, R::NESTS);
+    }
+    send(counters, Kind::Drop, cpu, now(), R::NESTS, body);
+}
+
+/// Fills in addresses and ports. `None` if no header of the protocol is where it should be.
+#[inline(always)]
+fn headers<R: Read>(skb: *const u8, protocol: u32, body: &mut DropBody) -> Option<()> {
+    let head = R::field::<u64>(skb, layout!(skb_head))?;
+    let data = R::field::<u64>(skb, layout!(skb_data))?;
+    let network = head + u64::from(R::field::<u16>(skb, layout!(skb_network_header))?);
+    // Before the stack has set the network header, the data begin with it.
+    header(network, protocol, body).or_else(|| header(data, protocol, body))
+}
+
+#[inline(always)]
+fn header(at: u64, protocol: u32, body: &mut DropBody) -> Option<()> {
+    let l4 = if protocol == ETH_P_IP {
+        let mut ip = [0u8; 20];
+        if !read::bytes(at, &mut ip) || ip[0] >> 4 != 4 || ip[0] & 15 < 5 {
+            return None;
+        }
+        body.ip_version = 4;
+        body.l4_protocol = ip[9];
+        body.source[..4].copy_from_slice(&ip[12..16]);
+        body.destination[..4].copy_from_slice(&ip[16..20]);
+        // Only the first fragment has ports.
+        if (ip[6] & 0x1f) | ip[7] != 0 {
+            return Some(());
+        }
+        at + u64::from(ip[0] & 15) * 4
+    } else {
+        let mut ip = [0u8; 40];
+        if !read::bytes(at, &mut ip) || ip[0] >> 4 != 6 {
+            return None;
+        }
+        body.ip_version = 6;
+        body.l4_protocol = ip[6];
+        body.source.copy_from_slice(&ip[8..24]);
+        body.destination.copy_from_slice(&ip[24..40]);
+        at + 40
+    };
+    if body.l4_protocol != IPPROTO_TCP && body.l4_protocol != IPPROTO_UDP {
+        return Some(());
+    }
+    let mut ports = [0u8; 4];
+    if read::bytes(l4, &mut ports) {
+        body.source_port = [ports[0], ports[1]];
+        body.destination_port = [ports[2], ports[3]];
+        body.has_ports = 1;
+    }
+    Some(())
+}
+
+#[btf_tracepoint(function = "kfree_skb")]
+fn kfree_skb_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    drop_packet::<Direct>(&ctx);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb_raw_tp(ctx: RawTracePointContext) -> i32 {
+    drop_packet::<Helper>(&ctx);
+    0
+}

@@ -1,0 +1,121 @@
+//! Hooks: `net_rx_action` itself (fentry/fexit, 5.5; kprobe/kretprobe), where it is hooked instead
+//! of `softirq_entry/exit`, which bracket exactly its call.
+//! Output: wait and run histograms, packets per run, how runs ended; details [`Kind::NetRx`].
+
+use aya_ebpf::{
+    helpers::bpf_get_current_comm,
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+use tracer_common::{
+    counter::CpuCounters,
+    event::{BUDGET_EXHAUSTED, IN_KSOFTIRQD, Kind, NetRxBody, TIME_EXHAUSTED, UNKNOWN_NS},
+};
+
+use crate::{
+    emit::{jiffies, now, send, wanted},
+    maps::{settings, this_cpu},
+    read::count,
+};
+
+#[inline(always)]
+pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
+    let raised_ns = core::mem::take(&mut counters.net_rx_raised_ns);
+    counters.run_wait_ns = UNKNOWN_NS;
+    if raised_ns != 0 {
+        let wait_ns = time_ns - raised_ns;
+        counters.run_wait_ns = wait_ns;
+        counters.net_rx_wait_max_ns = counters.net_rx_wait_max_ns.max(wait_ns);
+        count(&mut counters.net_rx_wait_hist, wait_ns);
+    }
+    counters.run_began_ns = time_ns;
+    counters.run_packets = 0;
+    counters.run_began_jiffies = jiffies();
+    counters.run_polled_jiffies = counters.run_began_jiffies;
+    counters.in_ksoftirqd = u32::from(in_ksoftirqd());
+    counters.in_net_rx = 1;
+    counters.ksoftirqd_runs += u64::from(counters.in_ksoftirqd);
+}
+
+/// ksoftirqd/N is the current task. No process can be mistaken for it: a user task of that name
+/// would have to be interrupted.
+#[inline(always)]
+fn in_ksoftirqd() -> bool {
+    bpf_get_current_comm().is_ok_and(|comm| {
+        let [a, b, c, d, e, f, g, h, ..] = comm;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == u64::from_ne_bytes(*b"ksoftirq")
+    })
+}
+
+#[inline(always)]
+pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<()> {
+    if core::mem::take(&mut counters.in_net_rx) == 0 {
+        return None;
+    }
+    let run_ns = time_ns - counters.run_began_ns;
+    counters.net_rx_run_max_ns = counters.net_rx_run_max_ns.max(run_ns);
+    count(&mut counters.net_rx_run_hist, run_ns);
+    counters.net_rx_ns += run_ns;
+    counters.net_rx_runs += 1;
+    counters.packets += counters.run_packets;
+    // As net_rx_action decides after each poll: first the packets, then the time.
+    let settings = settings()?;
+    let polled_jiffies = counters.run_polled_jiffies - counters.run_began_jiffies;
+    let mut flags = counters.in_ksoftirqd * IN_KSOFTIRQD;
+    if counters.run_packets >= settings.netdev_budget {
+        flags |= BUDGET_EXHAUSTED;
+        counters.budget_exhausted += 1;
+    } else if polled_jiffies >= settings.netdev_budget_jiffies {
+        flags |= TIME_EXHAUSTED;
+        counters.time_exhausted += 1;
+    }
+    if wanted(counters, Kind::NetRx) {
+        let body = NetRxBody {
+            wait_ns: counters.run_wait_ns,
+            run_ns,
+            packets: counters.run_packets as u32,
+            flags,
+        };
+        send(counters, Kind::NetRx, cpu, time_ns, false, body);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn action_entry() -> Option<()> {
+    let time_ns = now();
+    let (_, counters) = this_cpu()?;
+    begin(counters, time_ns);
+    Some(())
+}
+
+#[inline(always)]
+fn action_exit() -> Option<()> {
+    let time_ns = now();
+    let (cpu, counters) = this_cpu()?;
+    end(cpu, counters, time_ns)
+}
+
+#[fentry(function = "net_rx_action")]
+fn net_rx_action_fentry(_: FEntryContext) -> i32 {
+    action_entry();
+    0
+}
+
+#[fexit(function = "net_rx_action")]
+fn net_rx_action_fexit(_: FExitContext) -> i32 {
+    action_exit();
+    0
+}
+
+#[kprobe(function = "net_rx_action")]
+fn net_rx_action_kprobe(_: ProbeContext) -> u32 {
+    action_entry();
+    0
+}
+
+#[kretprobe(function = "net_rx_action")]
+fn net_rx_action_kretprobe(_: RetProbeContext) -> u32 {
+    action_exit();
+    0
+}

@@ -1,0 +1,564 @@
+//! The first line of the report: the answer in one sentence, claiming nothing that is not known.
+
+use std::collections::BTreeMap;
+
+use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
+use crate::report::number::{count, of, percent, ranges, span};
+
+/// One CPU with more than this share of all `NET_RX` time is named, in percent. Rule 4's threshold.
+const CONCENTRATED_PERCENT: u64 = 60;
+/// A CPU takes part in `NET_RX` from this share of its time on, in percent.
+const TAKES_PART_PERCENT: u64 = 1;
+
+/// What the host did with its packets in the window.
+#[must_use]
+pub fn answer(report: &Report) -> String {
+    let mut parts = vec![drops(report)];
+    parts.extend(missed(report));
+    parts.extend(net_rx(report));
+    parts.join("; ")
+}
+
+fn drops(report: &Report) -> String {
+    let Some(traced) = report.drop_totals.packets else {
+        return unknown(report);
+    };
+    let harmful = group(report, false);
+    let on = interfaces(report);
+    let unattributed = report.drop_totals.unattributed.unwrap_or(0);
+    if let Some(worst) = harmful.first() {
+        let all = harmful
+            .iter()
+            .fold(0, |sum: u64, site| sum.saturating_add(site.packets));
+        let mut words = refused(report, worst).unwrap_or_else(|| {
+            format!(
+                "{} dropped at {}{on}",
+                of(worst.packets, "packet"),
+                worst.place()
+            )
+        });
+        let others = all - worst.packets.min(all);
+        if others > 0 {
+            words += &format!(", {} of all harmful drops", percent(worst.packets, all));
+        }
+        if unattributed > 0 {
+            words += &format!("; {} more at unknown sites", count(unattributed));
+        }
+        return words;
+    }
+    let lasted = span(report.duration_ns);
+    if unattributed > 0 {
+        return format!(
+            "{} dropped at unknown sites in {lasted} (drop table full)",
+            of(unattributed, "packet")
+        );
+    }
+    let mut words = match ordinary(report) {
+        Some(ordinary) => format!("no harmful drops{on} in {lasted}; {ordinary}"),
+        None if traced == 0 && !any_traffic(report) => {
+            format!("no drops and no packets{on} in {lasted}")
+        }
+        None => format!("no drops{on} in {lasted}"),
+    };
+    let other = report.drop_totals.other_devices.unwrap_or(0);
+    if other > 0 {
+        words += &format!("; {} elsewhere", count(other));
+    } else if let Some(kernel) = softnet_refused(report) {
+        words = format!("no drops traced{on} in {lasted}, but softnet_stat counts {kernel}");
+    }
+    words
+}
+
+/// `kfree_skb` is not there: what the kernel's own counters still say.
+fn unknown(report: &Report) -> String {
+    let hook = report.hooks.iter().find(|hook| hook.name == "kfree_skb");
+    let why = match hook.map(|hook| hook.status) {
+        Some(HookStatus::Failed) => "kfree_skb could not be attached",
+        Some(HookStatus::Skipped) => "kfree_skb is switched off",
+        Some(HookStatus::Attached) | None => "kfree_skb was not counted",
+    };
+    match softnet_refused(report) {
+        Some(kernel) => format!("drops unknown: {why}; softnet_stat counts {kernel}"),
+        None if report.cpus.iter().any(|cpu| cpu.softnet.is_some()) => {
+            format!("drops unknown: {why}; softnet_stat counts no packet refused")
+        }
+        None => format!("drops unknown: {why}"),
+    }
+}
+
+/// Drops at one function for one reason, over all devices and protocols.
+struct Site<'a> {
+    function: &'a str,
+    reason: Option<&'a str>,
+    stage: Stage,
+    packets: u64,
+    /// By target CPU, as far as known.
+    targets: PerCpu,
+}
+
+impl Site<'_> {
+    fn place(&self) -> String {
+        match self.reason {
+            Some(reason) => format!("{} ({reason})", self.function),
+            None => self.function.to_owned(),
+        }
+    }
+}
+
+/// Sites with most packets first.
+fn group(report: &Report, benign: bool) -> Vec<Site<'_>> {
+    let mut sites: BTreeMap<(&str, Option<&str>), Site<'_>> = BTreeMap::new();
+    for drop in report
+        .drops
+        .iter()
+        .filter(|drop| drop.benign == benign && drop.packets > 0)
+    {
+        let Drop {
+            site,
+            reason,
+            stage,
+            ..
+        } = drop;
+        let entry = sites
+            .entry((site, reason.as_deref()))
+            .or_insert_with(|| Site {
+                function: site,
+                reason: reason.as_deref(),
+                stage: *stage,
+                packets: 0,
+                targets: PerCpu::new(),
+            });
+        entry.packets = entry.packets.saturating_add(drop.packets);
+        for (cpu, packets) in drop.per_target_cpu.iter().flatten() {
+            let target = entry.targets.entry(*cpu).or_default();
+            *target = target.saturating_add(*packets);
+        }
+    }
+    let mut sites: Vec<_> = sites.into_values().collect();
+    sites.sort_by_key(|site| std::cmp::Reverse(site.packets));
+    sites
+}
+
+/// A full backlog, told by the CPU it belongs to. `None` if this is none or the CPU is not known.
+fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
+    // Where names are hidden the stage is not known, but the reason has one place only.
+    let full_backlog = match site.reason {
+        Some(reason) => reason == "CPU_BACKLOG",
+        None => site.stage == Stage::Backlog,
+    };
+    if !full_backlog {
+        return None;
+    }
+    let known = site
+        .targets
+        .values()
+        .fold(0, |sum: u64, n| sum.saturating_add(*n));
+    let cpus: Vec<u32> = if known == site.packets {
+        site.targets
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(cpu, _)| *cpu)
+            .collect()
+    } else {
+        // The target was not traced for all: the kernel's rows say which CPUs refused anything at all.
+        let rows = softnet_rows(report);
+        if rows.len() > 1 && !report.interfaces.is_empty() {
+            return None;
+        }
+        rows.into_keys().collect()
+    };
+    let offered = offered(report, &cpus, site.packets);
+    let of_all = offered
+        .map(|all| format!(" of {}", count(all)))
+        .unwrap_or_default();
+    let who = match cpus.as_slice() {
+        [] => return None,
+        [one] => format!("CPU {one}"),
+        several => format!("CPUs {}", ranges(several.iter().copied())),
+    };
+    let noun = if offered.is_none() && site.packets == 1 {
+        "packet"
+    } else {
+        "packets"
+    };
+    Some(format!(
+        "{who} refused {}{of_all} {noun} at {}{}",
+        count(site.packets),
+        site.place(),
+        interfaces(report)
+    ))
+}
+
+/// Packets that came to these CPUs, refused ones included. Unknown for a selection of devices: the
+/// kernel's rows hold all of them.
+fn offered(report: &Report, cpus: &[u32], refused: u64) -> Option<u64> {
+    if !report.interfaces.is_empty() {
+        return None;
+    }
+    let mut all = refused;
+    for cpu in cpus {
+        let row = report.cpus.iter().find(|row| row.cpu == *cpu)?.softnet?;
+        all = all.saturating_add(row.processed);
+    }
+    Some(all)
+}
+
+/// `12 ordinary ones (NO_SOCKET)`.
+fn ordinary(report: &Report) -> Option<String> {
+    let sites = group(report, true);
+    let packets = sites
+        .iter()
+        .fold(0, |sum: u64, site| sum.saturating_add(site.packets));
+    let mut names: Vec<&str> = Vec::new();
+    for site in &sites {
+        let name = site.reason.unwrap_or(site.function);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let listed = match names.as_slice() {
+        [] => return None,
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one}, {two}"),
+        [one, rest @ ..] => format!("{one} and {} other reasons", rest.len()),
+    };
+    let noun = if packets == 1 { "one" } else { "ones" };
+    Some(format!("{} ordinary {noun} ({listed})", count(packets)))
+}
+
+/// `29,115 refused by CPU 1`, from the kernel's own rows; `None` if there is none.
+fn softnet_refused(report: &Report) -> Option<String> {
+    let rows = softnet_rows(report);
+    let packets = rows.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
+    let cpus = if rows.len() == 1 { "CPU" } else { "CPUs" };
+    (packets > 0).then(|| {
+        format!(
+            "{} refused by {cpus} {}",
+            count(packets),
+            ranges(rows.into_keys())
+        )
+    })
+}
+
+/// CPUs whose backlog refused anything.
+fn softnet_rows(report: &Report) -> PerCpu {
+    let rows = report
+        .cpus
+        .iter()
+        .filter_map(|cpu| cpu.softnet.map(|row| (cpu.cpu, row.dropped)));
+    rows.filter(|(_, dropped)| *dropped > 0).collect()
+}
+
+/// Packets that no `sk_buff` was ever made for.
+fn missed(report: &Report) -> Option<String> {
+    let worst = report
+        .devices
+        .iter()
+        .filter(|device| device.rx_missed > 0)
+        .max_by_key(|device| device.rx_missed)?;
+    Some(format!(
+        "{} missed {} for want of ring space",
+        worst.name,
+        of(worst.rx_missed, "packet")
+    ))
+}
+
+fn net_rx(report: &Report) -> Option<String> {
+    let online = report.cpus.iter().filter(|cpu| cpu.online).count();
+    let times: Vec<(&Cpu, u64)> = report
+        .cpus
+        .iter()
+        .filter_map(|cpu| Some((cpu, cpu.net_rx_ns?)))
+        .collect();
+    let total = times
+        .iter()
+        .fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));
+    if online < 2 || total == 0 {
+        return None;
+    }
+    let share = |ns: u64| u128::from(ns) * 100;
+    let (busiest, ns) = times.iter().max_by_key(|(_, ns)| *ns)?;
+    if share(*ns) > u128::from(CONCENTRATED_PERCENT) * u128::from(total) {
+        return Some(format!(
+            "CPU {} took {} of NET_RX time",
+            busiest.cpu,
+            percent(*ns, total)
+        ));
+    }
+    let harmless = report.drop_totals.packets.is_some() && group(report, false).is_empty();
+    let taking_part = times
+        .iter()
+        .filter(|(_, ns)| share(*ns) >= u128::from(TAKES_PART_PERCENT) * u128::from(total))
+        .count();
+    harmless.then(|| format!("NET_RX is spread over {taking_part} CPUs"))
+}
+
+fn any_traffic(report: &Report) -> bool {
+    // Unknown counts as traffic: "no packets" is a claim.
+    report.devices.is_empty()
+        || report.devices.iter().any(|device| device.rx_packets > 0)
+        || report
+            .cpus
+            .iter()
+            .any(|cpu| cpu.packets != Some(0) || cpu.net_rx_runs.is_none())
+}
+
+fn interfaces(report: &Report) -> String {
+    match report.interfaces.as_slice() {
+        [] => String::new(),
+        names => format!(" on {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::report::{Device, DropTotals, Hook, Host, Softnet};
+
+    fn cpu(cpu: u32, net_rx_ns: u64, refused: u64) -> Cpu {
+        Cpu {
+            cpu,
+            online: true,
+            net_rx_runs: Some(net_rx_ns / 1_000),
+            net_rx_ns: Some(net_rx_ns),
+            packets: Some(net_rx_ns / 1_000),
+            softnet: Some(Softnet {
+                processed: 430_997,
+                dropped: refused,
+                ..Softnet::default()
+            }),
+            ..Cpu::default()
+        }
+    }
+
+    fn report(cpus: Vec<Cpu>, drops: Vec<Drop>) -> Report {
+        let sum = |benign| {
+            drops
+                .iter()
+                .filter(|drop| drop.benign == benign)
+                .map(|drop| drop.packets)
+                .sum::<u64>()
+        };
+        Report {
+            host: Host {
+                cpus: 4,
+                nodes: 1,
+                ..Host::default()
+            },
+            duration_ns: 10_000_000_000,
+            drop_totals: DropTotals {
+                packets: Some(sum(true) + sum(false)),
+                harmful: Some(sum(false)),
+                benign: Some(sum(true)),
+                ..DropTotals::default()
+            },
+            cpus,
+            drops,
+            ..Report::default()
+        }
+    }
+
+    fn backlog(packets: u64, targets: Option<PerCpu>) -> Drop {
+        Drop {
+            site: "enqueue_to_backlog".into(),
+            reason: Some("CPU_BACKLOG".into()),
+            stage: Stage::Backlog,
+            packets,
+            per_target_cpu: targets,
+            ..Drop::default()
+        }
+    }
+
+    #[test]
+    fn a_backlog_drop_is_charged_to_the_target_cpu() {
+        let report = report(
+            vec![cpu(0, 0, 0), cpu(1, 0, 29_115)],
+            vec![backlog(29_115, Some([(1, 29_115)].into()))],
+        );
+        assert_eq!(
+            answer(&report),
+            "CPU 1 refused 29,115 of 460,112 packets at enqueue_to_backlog (CPU_BACKLOG)"
+        );
+    }
+
+    #[test]
+    fn where_the_target_was_not_traced_the_softnet_rows_say_which_cpu() {
+        let report = report(
+            vec![cpu(0, 0, 0), cpu(1, 0, 29_115)],
+            vec![backlog(29_115, None)],
+        );
+        assert!(answer(&report).starts_with("CPU 1 refused 29,115"));
+    }
+
+    #[test]
+    fn a_backlog_drop_of_unknown_target_names_no_cpu() {
+        let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 0)], vec![backlog(5, None)]);
+        assert_eq!(
+            answer(&report),
+            "5 packets dropped at enqueue_to_backlog (CPU_BACKLOG)"
+        );
+    }
+
+    #[test]
+    fn with_a_selection_of_devices_no_total_is_claimed() {
+        let mut report = report(
+            vec![cpu(0, 0, 0), cpu(1, 0, 29_115)],
+            vec![backlog(29_115, Some([(1, 29_115)].into()))],
+        );
+        report.interfaces = vec!["eth0".into()];
+        assert_eq!(
+            answer(&report),
+            "CPU 1 refused 29,115 packets at enqueue_to_backlog (CPU_BACKLOG) on eth0"
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_not_ready_is_not_called_a_full_backlog() {
+        let mut drop = backlog(7, Some([(1, 7)].into()));
+        drop.reason = Some("DEV_READY".into());
+        let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 0)], vec![drop]);
+        assert_eq!(
+            answer(&report),
+            "7 packets dropped at enqueue_to_backlog (DEV_READY)"
+        );
+    }
+
+    #[test]
+    fn several_refusing_cpus_are_all_named() {
+        let report = report(
+            vec![cpu(0, 0, 5), cpu(1, 0, 0), cpu(2, 0, 5), cpu(3, 0, 5)],
+            vec![backlog(15, Some([(0, 5), (2, 5), (3, 5)].into()))],
+        );
+        assert!(
+            answer(&report).starts_with("CPUs 0,2-3 refused 15 of 1,293,006 packets at"),
+            "{}",
+            answer(&report)
+        );
+    }
+
+    #[test]
+    fn the_worst_site_has_its_share_of_all_harmful_drops() {
+        let socket = |packets, site: &str| Drop {
+            site: site.into(),
+            reason: Some("SOCKET_RCVBUFF".into()),
+            packets,
+            stage: Stage::Udp,
+            ..Drop::default()
+        };
+        let report = report(
+            vec![cpu(0, 0, 0)],
+            vec![
+                socket(600, "udp_queue_rcv_one_skb"),
+                socket(400, "udp_queue_rcv_one_skb"),
+                Drop {
+                    reason: None,
+                    ..socket(20, "tcp_v4_rcv")
+                },
+            ],
+        );
+        assert_eq!(
+            answer(&report),
+            "1,000 packets dropped at udp_queue_rcv_one_skb (SOCKET_RCVBUFF), 98 % of all harmful drops"
+        );
+    }
+
+    #[test]
+    fn ordinary_drops_are_no_harmful_drops() {
+        let drop = Drop {
+            site: "udp_rcv".into(),
+            reason: Some("NO_SOCKET".into()),
+            packets: 12,
+            benign: true,
+            ..Drop::default()
+        };
+        let report = report(vec![cpu(0, 0, 0)], vec![drop]);
+        assert_eq!(
+            answer(&report),
+            "no harmful drops in 10 s; 12 ordinary ones (NO_SOCKET)"
+        );
+    }
+
+    #[test]
+    fn a_healthy_host_is_told_how_its_net_rx_is_spread() {
+        let report = report((0..4).map(|n| cpu(n, 1_000_000, 0)).collect(), vec![]);
+        assert_eq!(
+            answer(&report),
+            "no drops in 10 s; NET_RX is spread over 4 CPUs"
+        );
+    }
+
+    #[test]
+    fn a_single_cpu_that_takes_it_all_is_named() {
+        let report = report(vec![cpu(0, 97_000_000, 0), cpu(1, 3_000_000, 0)], vec![]);
+        assert_eq!(
+            answer(&report),
+            "no drops in 10 s; CPU 0 took 97 % of NET_RX time"
+        );
+    }
+
+    #[test]
+    fn the_only_cpu_of_a_host_is_not_called_concentrated() {
+        let report = report(vec![cpu(0, 97_000_000, 0)], vec![]);
+        assert_eq!(answer(&report), "no drops in 10 s");
+    }
+
+    #[test]
+    fn without_kfree_skb_drops_are_unknown_and_softnet_speaks() {
+        let mut report = report(vec![cpu(0, 0, 0), cpu(1, 0, 29_115)], vec![]);
+        report.drop_totals = DropTotals::default();
+        report.hooks = vec![Hook {
+            name: "kfree_skb".into(),
+            status: HookStatus::Failed,
+            ..Hook::default()
+        }];
+        assert_eq!(
+            answer(&report),
+            "drops unknown: kfree_skb could not be attached; softnet_stat counts 29,115 refused by CPU 1"
+        );
+    }
+
+    #[test]
+    fn a_refusal_only_the_kernel_counted_is_not_passed_over() {
+        let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 3)], vec![]);
+        assert_eq!(
+            answer(&report),
+            "no drops traced in 10 s, but softnet_stat counts 3 refused by CPU 1"
+        );
+    }
+
+    #[test]
+    fn a_full_nic_ring_is_named_although_it_drops_no_sk_buff() {
+        let mut report = report(vec![cpu(0, 0, 0)], vec![]);
+        report.devices = vec![Device {
+            name: "eth0".into(),
+            rx_packets: 9,
+            rx_missed: 1_200,
+            ..Device::default()
+        }];
+        assert_eq!(
+            answer(&report),
+            "no drops in 10 s; eth0 missed 1,200 packets for want of ring space"
+        );
+    }
+
+    #[test]
+    fn a_host_without_packets_is_not_praised() {
+        let mut report = report(vec![cpu(0, 0, 0)], vec![]);
+        report.devices = vec![Device {
+            name: "eth0".into(),
+            ..Device::default()
+        }];
+        assert_eq!(answer(&report), "no drops and no packets in 10 s");
+    }
+
+    #[test]
+    fn drops_that_found_no_room_in_the_table_are_still_drops() {
+        let mut report = report(vec![cpu(0, 0, 0)], vec![]);
+        report.drop_totals.packets = Some(8);
+        report.drop_totals.unattributed = Some(8);
+        assert_eq!(
+            answer(&report),
+            "8 packets dropped at unknown sites in 10 s (drop table full)"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! What turns the programs' numbers into names: symbols, drop reasons, devices, namespaces.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use tracer_common::counter::{DropKey, NO_REASON};
+
+use super::stage::{stage, stage_of_reason};
+use crate::model::report::Stage;
+
+/// The running kernel's names, or a recording's.
+pub trait Kernel {
+    /// Function, module and offset of a return address; `None` where names are hidden or nothing is there.
+    fn function(&self, return_address: u64) -> Option<Function>;
+    /// Name of a drop reason without its prefix.
+    fn reason(&self, number: u32) -> Option<String>;
+}
+
+/// A function that dropped a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Name, suffixes folded.
+    pub name: String,
+    /// Module; `None` if built in.
+    pub module: Option<String>,
+    /// Offset of the return address in it.
+    pub offset: u64,
+}
+
+/// A drop's place and reason in words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// As [`crate::model::report::Drop::site`].
+    pub site: String,
+    /// Name of the function alone; empty where names are hidden.
+    pub function: String,
+    /// As [`crate::model::report::Drop::offset`].
+    pub offset: Option<u64>,
+    /// As [`crate::model::report::Drop::reason`].
+    pub reason: Option<String>,
+    /// Stage.
+    pub stage: Stage,
+}
+
+/// All names that a report needs. Device names are learned from the events of other namespaces.
+pub struct Names {
+    kernel: Box<dyn Kernel>,
+    sites: RefCell<BTreeMap<(u64, u32), Site>>,
+    /// Device names by (namespace inode, interface index).
+    pub devices: BTreeMap<(u32, u32), String>,
+    /// Inode of tracer's own network namespace; 0 if it could not be read.
+    pub own_netns: u32,
+    /// Names of /run/netns by inode.
+    pub netns: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// Without any device or namespace.
+    #[must_use]
+    pub fn new(kernel: Box<dyn Kernel>) -> Self {
+        Self {
+            kernel,
+            sites: RefCell::default(),
+            devices: BTreeMap::new(),
+            own_netns: 0,
+            netns: BTreeMap::new(),
+        }
+    }
+
+    /// Place and reason of a drop.
+    #[must_use]
+    pub fn site(&self, key: &DropKey) -> Site {
+        self.sites
+            .borrow_mut()
+            .entry((key.location, key.reason))
+            .or_insert_with(|| self.look_up(key))
+            .clone()
+    }
+
+    fn look_up(&self, key: &DropKey) -> Site {
+        let reason = (key.reason != NO_REASON).then(|| {
+            self.kernel
+                .reason(key.reason)
+                .unwrap_or_else(|| key.reason.to_string())
+        });
+        let by_reason = || reason.as_deref().and_then(stage_of_reason).unwrap_or_default();
+        match self.kernel.function(key.location) {
+            Some(Function { name, module, offset }) => {
+                let by_site = stage(&name, module.as_deref());
+                Site {
+                    site: match &module {
+                        Some(module) => format!("{name} [{module}]"),
+                        None => name.clone(),
+                    },
+                    function: name,
+                    offset: Some(offset),
+                    stage: if by_site == Stage::Other { by_reason() } else { by_site },
+                    reason,
+                }
+            }
+            None => Site {
+                site: format!("{:#x}", key.location),
+                function: String::new(),
+                offset: None,
+                stage: by_reason(),
+                reason,
+            },
+        }
+    }
+
+    /// Device of a drop or NAPI instance; `None` for index 0.
+    #[must_use]
+    pub fn device(&self, netns: u32, ifindex: u32) -> Option<String> {
+        if ifindex == 0 {
+            return None;
+        }
+        let name = self.devices.get(&(netns, ifindex)).cloned();
+        Some(name.unwrap_or_else(|| format!("if{ifindex}")))
+    }
+
+    /// Namespace as the report names it: `None` for tracer's own and where it is unknown.
+    #[must_use]
+    pub fn netns(&self, inode: u32) -> Option<String> {
+        if inode == 0 || inode == self.own_netns {
+            return None;
+        }
+        let name = self.netns.get(&inode).cloned();
+        Some(name.unwrap_or_else(|| inode.to_string()))
+    }
+
+    /// Remembers what the device is called; an empty name is none.
+    pub fn learn(&mut self, netns: u32, ifindex: u32, name: &[u8; 16]) {
+        let length = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+        if let Ok(name) = std::str::from_utf8(&name[..length])
+            && !name.is_empty()
+            && ifindex != 0
+        {
+            self.devices.insert((netns, ifindex), name.to_owned());
+        }
+    }
+}
+
+/// EtherType as the report spells it.
+#[must_use]
+pub fn protocol(ether_type: u32) -> String {
+    match ether_type {
+        0x0800 => "ipv4".to_owned(),
+        0x86dd => "ipv6".to_owned(),
+        0x0806 => "arp".to_owned(),
+        other => format!("{other:#06x}"),
+    }
+}

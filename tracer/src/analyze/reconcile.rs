@@ -1,0 +1,499 @@
+//! Traced counts beside the kernel's own, the difference, and what can explain it.
+//!
+//! The two are never read at the same moment, a program can be skipped, and a run can be under way
+//! at a read. Each of these bounds how far the counts may differ; what is left is unexplained, and said so.
+
+use std::collections::BTreeMap;
+
+use super::stage::normalise;
+use crate::model::report::{PerCpu, Reconciliation};
+use crate::report::number;
+
+/// Something that makes a kernel counter and the traced count differ, and by how much at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What it is, a clause of a sentence.
+    pub words: String,
+    /// How many the kernel may have counted that were not traced.
+    pub kernel_more: u64,
+    /// How many may have been traced that the kernel did not count.
+    pub traced_more: u64,
+}
+
+impl Cause {
+    /// The two counters were read `gap_ns` apart, and `up_to` events can have fallen between.
+    #[must_use]
+    pub fn skew(gap_ns: u64, up_to: u64) -> Self {
+        Self {
+            words: format!(
+                "counters were read {} apart; up to {} could fall between",
+                number::duration(gap_ns, true),
+                number::count(up_to)
+            ),
+            kernel_more: up_to,
+            traced_more: up_to,
+        }
+    }
+
+    /// The kernel skipped the program `missed` times because it was already running on that CPU.
+    #[must_use]
+    pub fn recursion(missed: u64) -> Self {
+        Self {
+            words: format!(
+                "the program was skipped {} by recursion",
+                number::times(missed)
+            ),
+            kernel_more: missed,
+            traced_more: 0,
+        }
+    }
+
+    /// The kernel counts at the begin, tracer at the end; at most `runs` were under way at a read.
+    #[must_use]
+    pub fn under_way(runs: u64) -> Self {
+        Self {
+            words: format!("up to {} under way at a read", number::count(runs)),
+            kernel_more: runs,
+            traced_more: runs,
+        }
+    }
+}
+
+/// What is known about the way both sides of a table were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Time between the two reads, the larger of begin and end of the window, ns.
+    pub gap_ns: u64,
+    /// Events of the whole table that can have fallen between the reads; see [`skew_bound`].
+    pub skew: u64,
+    /// Runs that the kernel skipped, all CPUs together; `None` if it does not tell.
+    pub missed: Option<u64>,
+    /// 1 if the kernel counts at the begin of an event and tracer at its end, 0 if at the same place.
+    pub under_way: u64,
+}
+
+/// Events that can fall into `gap_ns` when `delta` fell into `window_ns`: four times the mean rate,
+/// at least one. Traffic is bursty; more than that is not put down to the reads.
+#[must_use]
+pub fn skew_bound(delta: u64, gap_ns: u64, window_ns: u64) -> u64 {
+    if delta == 0 || gap_ns == 0 {
+        return 0;
+    }
+    let mean = u128::from(delta) * u128::from(gap_ns) / u128::from(window_ns.max(1));
+    u64::try_from((mean * 4).clamp(1, u128::from(delta.max(1)))).unwrap_or(u64::MAX)
+}
+
+/// One row. `causes` are asked in this order, and only for as much as is still open.
+#[must_use]
+pub fn row(counter: String, delta: u64, traced: Option<u64>, causes: &[Cause]) -> Reconciliation {
+    let residual = traced.map(|traced| difference(delta, traced));
+    Reconciliation {
+        explanation: residual.and_then(|residual| explain(residual, causes)),
+        counter,
+        delta,
+        traced,
+        residual,
+    }
+}
+
+/// Backlog drops: `softnet_stat dropped cpuN` for every CPU that has any, and the total.
+///
+/// `delta` is the kernel's count by CPU, `by_target` the traced one by target CPU (`None` if
+/// `enqueue_to_backlog` is not hooked), `total` all traced drops that [`counts_in_softnet`].
+#[must_use]
+pub fn softnet_dropped(
+    delta: &PerCpu,
+    by_target: Option<&PerCpu>,
+    total: Option<u64>,
+    evidence: &Evidence,
+) -> Vec<Reconciliation> {
+    per_cpu("softnet_stat dropped", delta, by_target, total, evidence)
+}
+
+/// `NET_RX` runs: `softirqs NET_RX cpuN` for every CPU that has any, and the total.
+#[must_use]
+pub fn net_rx_runs(
+    delta: &PerCpu,
+    traced: Option<&PerCpu>,
+    evidence: &Evidence,
+) -> Vec<Reconciliation> {
+    let total = traced.map(|traced| sum(traced.values()));
+    per_cpu("softirqs NET_RX", delta, traced, total, evidence)
+}
+
+/// Device drops by name: `NAME rx_dropped` for every device that has any, and the total.
+///
+/// `traced` are the drops that [`counts_in_rx_dropped`]; `None` without `kfree_skb`. The kernel's
+/// counter also holds what a driver threw away before there was an `sk_buff`.
+#[must_use]
+pub fn rx_dropped(
+    delta: &BTreeMap<String, u64>,
+    traced: Option<&BTreeMap<String, u64>>,
+    evidence: &Evidence,
+) -> Vec<Reconciliation> {
+    table(
+        delta,
+        traced,
+        evidence,
+        |name| format!("{name} rx_dropped"),
+        "all devices rx_dropped",
+        |row| {
+            if row.residual.is_some_and(|residual| residual > 0)
+                && row
+                    .explanation
+                    .as_deref()
+                    .is_none_or(|words| words.contains("unexplained"))
+            {
+                row.explanation =
+                    Some("unexplained; a driver may drop before there is an sk_buff".to_owned());
+            }
+        },
+    )
+}
+
+/// Hard IRQs: `interrupts N` for every IRQ whose counts differ, and the total of all.
+#[must_use]
+pub fn hard_irqs(
+    delta: &BTreeMap<u32, u64>,
+    traced: Option<&BTreeMap<u32, u64>>,
+    evidence: &Evidence,
+) -> Vec<Reconciliation> {
+    let mut rows = table(
+        delta,
+        traced,
+        evidence,
+        |irq| format!("interrupts {irq}"),
+        "interrupts total",
+        |_| {},
+    );
+    if let Some(total) = rows.pop() {
+        rows.retain(|row| row.residual.is_some_and(|residual| residual != 0));
+        rows.push(total);
+    }
+    rows
+}
+
+/// Whether softnet `dropped` counts a drop in `function` for `reason`: `enqueue_to_backlog` with
+/// the backlog full or over the flow limit; before 6.12 also when the device was not running
+/// (no reason in 5.10, `NOT_SPECIFIED` in 6.1), since 6.12 not (`DEV_READY`).
+#[must_use]
+pub fn counts_in_softnet(function: &str, reason: Option<&str>) -> bool {
+    normalise(function) == "enqueue_to_backlog" && reason != Some("DEV_READY")
+}
+
+/// Whether the device's `rx_dropped` counts a drop in `function` for `reason`: every drop of
+/// `enqueue_to_backlog`, and what `__netif_receive_skb_core` found no handler for.
+#[must_use]
+pub fn counts_in_rx_dropped(function: &str, reason: Option<&str>) -> bool {
+    match normalise(function) {
+        "enqueue_to_backlog" => true,
+        "netif_receive_skb_core" => {
+            matches!(
+                reason,
+                None | Some("NOT_SPECIFIED" | "UNHANDLED_PROTO" | "PFMEMALLOC")
+            )
+        }
+        _ => false,
+    }
+}
+
+fn per_cpu(
+    name: &str,
+    delta: &PerCpu,
+    traced: Option<&PerCpu>,
+    total: Option<u64>,
+    evidence: &Evidence,
+) -> Vec<Reconciliation> {
+    let mut rows = table(
+        delta,
+        traced,
+        evidence,
+        |cpu| format!("{name} cpu{cpu}"),
+        "",
+        |_| {},
+    );
+    rows.pop();
+    let kernel = sum(delta.values());
+    let cpus = u64::try_from(delta.len()).unwrap_or(u64::MAX);
+    rows.push(row(
+        format!("{name} total"),
+        kernel,
+        total,
+        &causes(evidence, evidence.skew, cpus),
+    ));
+    rows
+}
+
+/// A row for each key that counted anything on either side, then the total.
+fn table<K: Ord + Clone>(
+    delta: &BTreeMap<K, u64>,
+    traced: Option<&BTreeMap<K, u64>>,
+    evidence: &Evidence,
+    name: impl Fn(&K) -> String,
+    total_name: &str,
+    refine: impl Fn(&mut Reconciliation),
+) -> Vec<Reconciliation> {
+    let none = BTreeMap::new();
+    let kernel_total = sum(delta.values());
+    let traced_total = traced.map(|traced| sum(traced.values()));
+    let busiest = kernel_total.max(traced_total.unwrap_or(0)).max(1);
+    let mut all: BTreeMap<&K, (u64, u64)> = delta.iter().map(|(key, n)| (key, (*n, 0))).collect();
+    for (key, n) in traced.unwrap_or(&none) {
+        all.entry(key).or_default().1 = *n;
+    }
+    let mut rows = Vec::new();
+    for (key, (kernel, seen)) in &all {
+        if *kernel == 0 && *seen == 0 {
+            continue;
+        }
+        // A row can only be off by its own share of what fell between the reads.
+        let part = u128::from(evidence.skew) * u128::from(*kernel.max(seen));
+        let skew = u64::try_from(part.div_ceil(u128::from(busiest))).unwrap_or(u64::MAX);
+        let mut one = row(
+            name(key),
+            *kernel,
+            traced.map(|_| *seen),
+            &causes(evidence, skew, 1),
+        );
+        refine(&mut one);
+        rows.push(one);
+    }
+    let keys = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    let mut total = row(
+        total_name.to_owned(),
+        kernel_total,
+        traced_total,
+        &causes(evidence, evidence.skew, keys),
+    );
+    refine(&mut total);
+    rows.push(total);
+    rows
+}
+
+fn causes(evidence: &Evidence, skew: u64, rows: u64) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if let Some(missed) = evidence.missed.filter(|missed| *missed > 0) {
+        causes.push(Cause::recursion(missed));
+    }
+    if evidence.under_way > 0 {
+        causes.push(Cause::under_way(evidence.under_way.saturating_mul(rows)));
+    }
+    if skew > 0 {
+        causes.push(Cause::skew(evidence.gap_ns, skew));
+    }
+    causes
+}
+
+fn explain(residual: i64, causes: &[Cause]) -> Option<String> {
+    let mut open = residual.unsigned_abs();
+    if open == 0 {
+        return None;
+    }
+    let mut words = Vec::new();
+    for cause in causes {
+        let part = if residual > 0 {
+            cause.kernel_more
+        } else {
+            cause.traced_more
+        };
+        if open == 0 {
+            break;
+        }
+        if part > 0 {
+            words.push(cause.words.clone());
+            open = open.saturating_sub(part);
+        }
+    }
+    if words.is_empty() {
+        return Some("unexplained".to_owned());
+    }
+    if open > 0 {
+        words.push(format!("{} unexplained", number::count(open)));
+    }
+    Some(words.join("; "))
+}
+
+fn difference(delta: u64, traced: u64) -> i64 {
+    let wide = i128::from(delta) - i128::from(traced);
+    i64::try_from(wide).unwrap_or(if wide > 0 { i64::MAX } else { i64::MIN })
+}
+
+fn sum<'a>(values: impl Iterator<Item = &'a u64>) -> u64 {
+    values.fold(0, |sum: u64, n| sum.saturating_add(*n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NO_SLACK: Evidence = Evidence {
+        gap_ns: 0,
+        skew: 0,
+        missed: Some(0),
+        under_way: 0,
+    };
+
+    fn per_cpu_counts(counts: &[(u32, u64)]) -> PerCpu {
+        counts.iter().copied().collect()
+    }
+
+    #[test]
+    fn equal_counts_leave_no_residual_and_need_no_words() {
+        let rows = softnet_dropped(
+            &per_cpu_counts(&[(0, 0), (1, 29_115)]),
+            Some(&per_cpu_counts(&[(1, 29_115)])),
+            Some(29_115),
+            &NO_SLACK,
+        );
+        assert_eq!(rows.len(), 2, "an idle CPU has no row: {rows:?}");
+        assert_eq!(rows[0].counter, "softnet_stat dropped cpu1");
+        assert_eq!(rows[1].counter, "softnet_stat dropped total");
+        assert!(
+            rows.iter()
+                .all(|row| row.residual == Some(0) && row.explanation.is_none())
+        );
+    }
+
+    #[test]
+    fn without_the_target_only_the_total_can_be_compared() {
+        let rows = softnet_dropped(&per_cpu_counts(&[(1, 10)]), None, Some(10), &NO_SLACK);
+        assert_eq!((rows[0].traced, rows[0].residual), (None, None));
+        assert_eq!(rows[1].residual, Some(0));
+    }
+
+    #[test]
+    fn a_difference_that_nothing_explains_is_called_unexplained() {
+        let row = row("x".into(), 10, Some(7), &[]);
+        assert_eq!(row.residual, Some(3));
+        assert_eq!(row.explanation.as_deref(), Some("unexplained"));
+    }
+
+    #[test]
+    fn recursion_cannot_explain_that_more_was_traced() {
+        let row = row("x".into(), 7, Some(10), &[Cause::recursion(50)]);
+        assert_eq!(row.explanation.as_deref(), Some("unexplained"));
+    }
+
+    #[test]
+    fn what_the_known_causes_leave_open_is_named() {
+        let row = row(
+            "x".into(),
+            100,
+            Some(50),
+            &[Cause::recursion(10), Cause::skew(120_000, 5)],
+        );
+        assert_eq!(
+            row.explanation.as_deref(),
+            Some(
+                "the program was skipped 10 times by recursion; counters were read 120 µs apart; up to 5 could fall \
+                 between; 35 unexplained"
+            )
+        );
+    }
+
+    #[test]
+    fn causes_that_are_not_needed_are_not_mentioned() {
+        let row = row(
+            "x".into(),
+            12,
+            Some(10),
+            &[Cause::recursion(2), Cause::skew(120_000, 5)],
+        );
+        assert_eq!(
+            row.explanation.as_deref(),
+            Some("the program was skipped 2 times by recursion")
+        );
+    }
+
+    #[test]
+    fn hard_irqs_that_agree_are_only_in_the_total() {
+        let delta: BTreeMap<u32, u64> = [(24, 100), (25, 50), (26, 0)].into();
+        let traced: BTreeMap<u32, u64> = [(24, 100), (25, 49)].into();
+        let rows = hard_irqs(&delta, Some(&traced), &NO_SLACK);
+        let names: Vec<_> = rows.iter().map(|row| row.counter.as_str()).collect();
+        assert_eq!(names, ["interrupts 25", "interrupts total"]);
+        assert_eq!(rows[1].residual, Some(1));
+    }
+
+    #[test]
+    fn a_driver_that_drops_before_an_sk_buff_exists_is_suspected_of_a_device_residual() {
+        let delta: BTreeMap<String, u64> = [("eth0".to_owned(), 9)].into();
+        let rows = rx_dropped(&delta, Some(&BTreeMap::new()), &NO_SLACK);
+        assert_eq!(rows[0].counter, "eth0 rx_dropped");
+        assert!(
+            rows[0]
+                .explanation
+                .as_deref()
+                .is_some_and(|words| words.contains("sk_buff"))
+        );
+    }
+
+    #[test]
+    fn a_row_is_only_given_its_share_of_the_skew() {
+        let delta = per_cpu_counts(&[(0, 1_000), (1, 1)]);
+        let traced = per_cpu_counts(&[(0, 996), (1, 5)]);
+        let rows = net_rx_runs(
+            &delta,
+            Some(&traced),
+            &Evidence {
+                gap_ns: 1_000,
+                skew: 4,
+                ..NO_SLACK
+            },
+        );
+        assert!(
+            rows[0]
+                .explanation
+                .as_deref()
+                .is_some_and(|words| !words.contains("unexplained"))
+        );
+        assert!(
+            rows[1]
+                .explanation
+                .as_deref()
+                .is_some_and(|words| words.contains("3 unexplained")),
+            "{:?}",
+            rows[1]
+        );
+    }
+
+    #[test]
+    fn the_skew_is_never_larger_than_what_was_counted() {
+        assert_eq!(skew_bound(0, 1_000, 1_000), 0);
+        assert_eq!(skew_bound(10, 1_000_000, 1_000), 10);
+        assert_eq!(skew_bound(10, 1, 1_000_000_000), 1);
+        assert_eq!(skew_bound(1_000_000, 120_000, 1_000_000_000), 480);
+    }
+
+    #[test]
+    fn only_backlog_refusals_are_expected_in_softnet() {
+        assert!(counts_in_softnet(
+            "enqueue_to_backlog.cold",
+            Some("CPU_BACKLOG")
+        ));
+        assert!(counts_in_softnet("enqueue_to_backlog", None));
+        assert!(!counts_in_softnet("enqueue_to_backlog", Some("DEV_READY")));
+        assert!(!counts_in_softnet("ip_rcv_core", None));
+        assert!(counts_in_rx_dropped(
+            "enqueue_to_backlog",
+            Some("DEV_READY")
+        ));
+        assert!(counts_in_rx_dropped(
+            "__netif_receive_skb_core",
+            Some("UNHANDLED_PROTO")
+        ));
+        assert!(!counts_in_rx_dropped(
+            "__netif_receive_skb_core",
+            Some("TC_INGRESS")
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_has_words_exactly_when_the_counts_differ(delta: u64, traced: u64, missed: u64, skew: u64) {
+            let one = row("x".into(), delta, Some(traced), &[Cause::recursion(missed), Cause::skew(7, skew)]);
+            prop_assert_eq!(one.explanation.is_some(), delta != traced);
+        }
+    }
+}

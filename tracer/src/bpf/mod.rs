@@ -1,0 +1,19 @@
+//! The only users of aya and, with it, the only `unsafe` of the tool: load the object, attach each
+//! hook by the first mechanism that works, read counters and details.
+#![expect(
+    unsafe_code,
+    reason = "plain-data markers for aya and reads of memory-mapped maps"
+)]
+
+pub mod attach;
+mod counters;
+mod decode;
+mod hook;
+mod object;
+mod ring;
+mod runtime;
+
+pub use attach::{Programs, Start};
+pub use decode::{Body, Detail, Undecodable, decode};
+pub use hook::{Choice, HOOKS, Hook, Mechanism};
+pub use ring::Details;

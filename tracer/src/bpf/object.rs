@@ -1,0 +1,57 @@
+//! The embedded object: sized for this host, its `LAYOUT` filled in, parsed by aya.
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader};
+use tracer_common::{
+    counter::{DropCounters, DropKey, NAPI_SLOTS},
+    layout::{Layout, Settings},
+};
+
+/// Copies the object so that its ELF headers are aligned for the parser.
+macro_rules! embedded {
+    ($name:literal) => {
+        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/", $name))
+    };
+}
+
+static OBJECT: &[u8] = embedded!("tracer-ebpf");
+/// The same with log lines; loaded for `-vv` only.
+static OBJECT_WITH_LOG: &[u8] = embedded!("tracer-ebpf-log");
+
+/// Marks a type of tracer-common as plain data for aya.
+macro_rules! pod {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[repr(transparent)]
+        #[derive(Clone, Copy)]
+        pub(super) struct $name(pub(super) $inner);
+        // SAFETY: the inner type is `repr(C)`, holds integers only and has no padding.
+        unsafe impl aya::Pod for $name {}
+    };
+}
+
+pod!(/// [`Layout`] for aya.
+    PodLayout(Layout));
+pod!(/// [`Settings`] for aya.
+    PodSettings(Settings));
+pod!(/// [`DropKey`] for aya.
+    PodDropKey(DropKey));
+pod!(/// [`DropCounters`] for aya.
+    PodDropCounters(DropCounters));
+
+/// Creates the maps and prepares the programs; nothing is attached.
+pub(super) fn load(layout: Layout, ring_bytes: u32, drop_sites: u32, log: bool) -> Result<Ebpf> {
+    let layout = PodLayout(layout);
+    let cpus = layout.0.cpus;
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("LAYOUT", &layout, true)
+        .map_max_entries("CPUS", cpus)
+        .map_max_entries("IRQS", cpus * layout.0.irqs)
+        .map_max_entries("NAPIS", cpus * NAPI_SLOTS)
+        .map_max_entries("DROPS", drop_sites)
+        .map_max_entries("EVENTS", ring_bytes);
+    loader
+        .load(if log { OBJECT_WITH_LOG } else { OBJECT })
+        .context("cannot load the eBPF object")
+}

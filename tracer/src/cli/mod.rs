@@ -1,0 +1,117 @@
+//! The command line: arguments to options, errors to exit statuses.
+
+mod doctor;
+mod run;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{
+    host::CannotRun,
+    live::{UnknownInterface, is_broken_pipe},
+};
+
+/// Tells on which CPU, in which kernel function and why this host drops packets.
+///
+/// Attaches eBPF programs to the kernel's receive path (hard IRQ, NET_RX softirq, NAPI, kfree_skb), counts exactly,
+/// compares with the kernel's own counters and says what it found. Nothing is changed on the host and nothing is left
+/// behind, however it ends.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    /// Say more on stderr; twice: log lines from inside the eBPF programs too.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Colours in text output. NO_COLOR is honoured.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo tracer run                                  watch until Ctrl-C, then report
+  sudo tracer run --duration 10s                   ten seconds, then report
+  sudo tracer run --interface eth0 --interval 5s   one device, every five seconds
+  sudo tracer run --format json --duration 1m      one JSON object a line
+  sudo tracer doctor                               what works on this host
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Attach, show what happens, report at the end.
+    Run(run::Args),
+    /// Say what this host supports: every hook, by which mechanism or why not.
+    Doctor(doctor::Args),
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What all commands share.
+#[derive(Clone, Copy, Debug)]
+struct Global {
+    verbose: u8,
+    color: Color,
+}
+
+/// Exit status: the host cannot do it.
+const CANNOT: u8 = 3;
+/// Exit status: wrong usage.
+const USAGE: u8 = 2;
+
+/// Runs the command line and gives the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = Global {
+        verbose: cli.verbose,
+        color: cli.color,
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(args, global),
+        Command::Doctor(args) => doctor::doctor(&args, global),
+    };
+    match result {
+        Ok(status) => status,
+        // The reader has seen enough; that is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tracer: {error:#}");
+            ExitCode::from(status(&error))
+        }
+    }
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<CannotRun>().is_some() {
+        CANNOT
+    } else if error.downcast_ref::<UnknownInterface>().is_some() {
+        USAGE
+    } else {
+        1
+    }
+}

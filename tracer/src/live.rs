@@ -1,0 +1,392 @@
+//! The live source: the running kernel, watched. Gathers the host's facts, starts the programs,
+//! takes snapshots.
+
+use std::{collections::BTreeMap, io, time::Instant};
+
+use anyhow::{Context as _, Result};
+use tracer_common::{
+    event::Kind,
+    layout::{Layout, Settings},
+};
+
+use crate::{
+    analyze::{
+        names::{Function, Kernel, Names},
+        summary::Facts,
+    },
+    bpf::{Choice, Details, HOOKS, Programs, Start},
+    host::CannotRun,
+    kernel::{
+        facts::KernelFacts,
+        hz::{tick_ns, usecs_to_jiffies},
+        symbols::Symbols,
+    },
+    model::{
+        report::{Host, HookStatus},
+        snapshot::{KernelCounters, Snapshot},
+    },
+    proc::{
+        Roots, cpus, cpus::Cpus,
+        interrupts::Interrupts,
+        netdev::{DeviceFacts, NetDevices},
+        netns,
+        softirqs::Softirqs,
+        softnet, sysctl,
+    },
+    topology,
+};
+
+/// What to watch and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Devices to restrict the report to; empty: all.
+    pub interfaces: Vec<String>,
+    /// Kinds of detail.
+    pub kinds: Vec<Kind>,
+    /// Details per second, kind and CPU; `None`: no limit.
+    pub detail_rate: Option<u32>,
+    /// Size of the ring, bytes.
+    pub ring_bytes: u32,
+    /// Size of the drop table.
+    pub drop_sites: u32,
+    /// By index in [`HOOKS`].
+    pub choices: Vec<Choice>,
+    /// Log lines from inside the programs.
+    pub log: bool,
+}
+
+/// A device that `--interface` named does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no network device '{name}' here; there are: {}", known.join(", "))]
+pub struct UnknownInterface {
+    /// As given.
+    pub name: String,
+    /// Those that exist in tracer's network namespace.
+    pub known: Vec<String>,
+}
+
+/// The attached programs and all that is read beside them.
+pub struct Live {
+    roots: Roots,
+    programs: Programs,
+    devices: NetDevices,
+    settings: Option<Settings>,
+    tick_ns: u64,
+    /// Names and facts for the report.
+    pub facts: Facts,
+}
+
+impl Live {
+    /// Looks at the host, then attaches. Fails with [`CannotRun`] where nothing can be attached
+    /// and with [`UnknownInterface`] for a device that does not exist.
+    pub fn start(options: &Options) -> Result<(Self, Details)> {
+        let roots = Roots::default();
+        let mut devices = NetDevices::open()?;
+        let interfaces = interfaces(&options.interfaces, &mut devices)?;
+        let kernel = KernelFacts::load(&roots).map_err(CannotRun::btf)?;
+        let start = start_parameters(options, &kernel)?;
+        let (programs, details) = Programs::start(&start).map_err(CannotRun::load)?;
+        let hooks = programs.hooks();
+        if !hooks.iter().any(|h| h.status == HookStatus::Attached) {
+            return Err(CannotRun::nothing_attached(&hooks).into());
+        }
+
+        // After attaching: an incident does not wait for names.
+        let tick_ns = tick_ns();
+        let settings = settings(&roots, tick_ns);
+        let mut facts = facts(&roots, kernel, interfaces)?;
+        facts.kinds.clone_from(&options.kinds);
+        facts.budget_known = settings.is_some();
+        let mut live = Self {
+            roots,
+            programs,
+            devices,
+            settings,
+            tick_ns,
+            facts,
+        };
+        live.refresh_topology()?;
+        Ok((live, details))
+    }
+
+    /// Number of hooks that count, and of all hooks.
+    #[must_use]
+    pub fn attached(&self) -> (usize, usize) {
+        let hooks = self.programs.hooks();
+        let counting = hooks.iter().filter(|h| h.status == HookStatus::Attached);
+        (counting.count(), HOOKS.len())
+    }
+
+    /// All counters now. `undecodable`: ring frames that could not be decoded so far.
+    pub fn snapshot(&mut self, undecodable: u64) -> Result<Snapshot> {
+        self.refresh_settings()?;
+        let proc = &self.roots.proc;
+        let online = cpus::read_list(&self.roots.sys.join("devices/system/cpu/online"))?;
+        let began = Instant::now();
+        let softnet = softnet::read_rows(proc, &online)?;
+        let softirqs = Softirqs::read(proc)?;
+        let monotonic_ns = monotonic_ns();
+        let mut traced = self.programs.counters.read()?;
+        let interrupts = Interrupts::read(proc)?;
+        let devices = self.devices.read()?;
+        let read_ns = began.elapsed().as_nanos();
+        traced.hooks = self.programs.hooks();
+        traced.undecodable = undecodable;
+
+        let own = self.facts.names.own_netns;
+        for device in devices.values() {
+            let names = &mut self.facts.names.devices;
+            names.insert((own, device.ifindex), device.name.clone());
+        }
+        for napi in traced.napi.values().flatten() {
+            self.facts.names.learn(napi.netns, napi.ifindex, &napi.device);
+        }
+        Ok(Snapshot {
+            monotonic_ns,
+            unix_ns: unix_ns(),
+            read_ns: u64::try_from(read_ns)?,
+            traced,
+            kernel: KernelCounters {
+                softnet,
+                interrupts,
+                softirqs,
+                devices,
+                online,
+            },
+        })
+    }
+
+    /// Reads interrupts' affinity, devices' facts and namespaces' names again.
+    pub fn refresh_topology(&mut self) -> Result<()> {
+        let devices = self.devices.read()?;
+        self.facts.devices = devices
+            .values()
+            .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
+            .collect();
+        self.facts.irqs = topology::irq::read(&self.roots)?;
+        self.facts.names.netns = netns::names(&self.roots).unwrap_or_default();
+        Ok(())
+    }
+
+    /// The future that prints the programs' log lines.
+    pub fn log(&mut self) -> Result<impl Future<Output = ()> + use<>> {
+        self.programs.log()
+    }
+
+    /// Passes on `netdev_budget` if somebody changed it.
+    fn refresh_settings(&mut self) -> Result<()> {
+        if self.settings.is_none() {
+            return Ok(());
+        }
+        let now = settings(&self.roots, self.tick_ns);
+        if let Some(settings) = now.filter(|_| now != self.settings) {
+            self.programs.set(settings)?;
+            self.settings = now;
+        }
+        Ok(())
+    }
+}
+
+/// Budgets that no run reaches, for when the true ones are not known.
+const NEVER: Settings = Settings {
+    netdev_budget: u64::MAX,
+    netdev_budget_jiffies: u64::MAX,
+};
+
+/// What to hand to [`Programs::start`] on this host.
+pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start> {
+    let roots = Roots::default();
+    let cpus = Cpus::read(&roots.sys)?;
+    let tick_ns = tick_ns();
+    let interrupts = Interrupts::read(&roots.proc)?;
+    Ok(Start {
+        layout: layout(options, kernel, &cpus, &interrupts, tick_ns),
+        settings: settings(&roots, tick_ns).unwrap_or(NEVER),
+        ring_bytes: options.ring_bytes,
+        drop_sites: options.drop_sites,
+        choices: options.choices.clone(),
+        log: options.log,
+    })
+}
+
+/// `netdev_budget` (packets) and `netdev_budget_usecs`; `None` if they cannot be read. Only the
+/// host's own network namespace has them.
+#[must_use]
+pub fn budget(roots: &Roots) -> Option<(u32, u32)> {
+    let here = sysctl::Sysctls::read(roots);
+    match (here.netdev_budget, here.netdev_budget_usecs) {
+        (Ok(packets), Ok(usecs)) => Some((packets, usecs)),
+        _ => netns::in_init_netns(roots, |roots| {
+            let there = sysctl::Sysctls::read(roots);
+            Some((there.netdev_budget.ok()?, there.netdev_budget_usecs.ok()?))
+        })?,
+    }
+}
+
+fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {
+    let (packets, usecs) = budget(roots)?;
+    Some(Settings {
+        netdev_budget: u64::from(packets),
+        netdev_budget_jiffies: usecs_to_jiffies(usecs, tick_ns),
+    })
+}
+
+fn interfaces(wanted: &[String], devices: &mut NetDevices) -> Result<BTreeMap<u32, String>> {
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let known = devices.read()?;
+    let mut found = BTreeMap::new();
+    for name in wanted {
+        match known.values().find(|d| d.name == *name) {
+            Some(device) => found.insert(device.ifindex, name.clone()),
+            None => {
+                return Err(UnknownInterface {
+                    name: name.clone(),
+                    known: known.into_values().map(|d| d.name).collect(),
+                }
+                .into());
+            }
+        };
+    }
+    Ok(found)
+}
+
+/// A window of the rate limit lasts at most this long.
+const DETAIL_WINDOW_NS: u64 = 125_000_000;
+
+fn layout(
+    options: &Options,
+    kernel: &KernelFacts,
+    cpus: &Cpus,
+    interrupts: &Interrupts,
+    tick_ns: u64,
+) -> Layout {
+    let mut layout = Layout::UNKNOWN;
+    kernel.fill(&mut layout);
+    layout.cpus = cpus.possible.last().map_or(1, |last| last + 1);
+    let irqs = interrupts.device.keys().next_back().map_or(0, |last| last + 1);
+    // Room for devices that are plugged in during the run.
+    layout.irqs = (irqs + 128).next_power_of_two();
+    layout.details = options.kinds.iter().fold(0, |mask, kind| mask | 1 << *kind as u32);
+    (layout.detail_burst, layout.detail_shift) = detail_window(options.detail_rate, tick_ns);
+    layout.ring_wake_bytes = options.ring_bytes / 2;
+    layout
+}
+
+/// Details a window and log2 of the window in jiffies, for `rate` a second.
+fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
+    let Some(rate) = rate else {
+        return (u32::MAX, 0);
+    };
+    let shift = (DETAIL_WINDOW_NS / tick_ns.max(1)).max(1).ilog2();
+    let window_ns = tick_ns << shift;
+    let burst = u64::from(rate) * window_ns / 1_000_000_000;
+    let burst = u32::try_from(burst).unwrap_or(u32::MAX - 1);
+    (if rate == 0 { 0 } else { burst.max(1) }, shift)
+}
+
+fn facts(
+    roots: &Roots,
+    kernel: KernelFacts,
+    interfaces: BTreeMap<u32, String>,
+) -> Result<Facts> {
+    let cpus = Cpus::read(&roots.sys)?;
+    let symbols = Symbols::load(&roots.proc.join("kallsyms"))?;
+    let mut notes = Vec::new();
+    if symbols.is_hidden() {
+        notes.push(
+            "kallsyms shows no addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing): \
+             drop sites are addresses; sysctl kernel.kptr_restrict=1 shows names to root"
+                .to_owned(),
+        );
+    }
+    let uname = rustix::system::uname();
+    let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+    let mut names = Names::new(Box::new(Running { symbols, kernel }));
+    names.own_netns = netns::own_inode(roots).unwrap_or(0);
+    Ok(Facts {
+        host: Host {
+            name: text(uname.nodename()),
+            kernel: text(uname.release()),
+            cpus: u32::try_from(cpus.online.len()).context("number of CPUs")?,
+            nodes: cpus.nodes,
+        },
+        node_of: cpus.node_of,
+        names,
+        irqs: BTreeMap::new(),
+        devices: BTreeMap::new(),
+        interfaces,
+        kinds: Vec::new(),
+        budget_known: false,
+        notes,
+    })
+}
+
+/// Names of the running kernel.
+struct Running {
+    symbols: Symbols,
+    kernel: KernelFacts,
+}
+
+impl Kernel for Running {
+    fn function(&self, return_address: u64) -> Option<Function> {
+        let symbol = self.symbols.resolve_return_address(return_address)?;
+        Some(Function {
+            name: symbol.name.to_owned(),
+            module: symbol.module.map(str::to_owned),
+            offset: symbol.offset,
+        })
+    }
+
+    fn reason(&self, number: u32) -> Option<String> {
+        self.kernel.reason_name(number).map(str::to_owned)
+    }
+}
+
+fn monotonic_ns() -> u64 {
+    clock_ns(rustix::time::ClockId::Monotonic)
+}
+
+fn unix_ns() -> u64 {
+    clock_ns(rustix::time::ClockId::Realtime)
+}
+
+fn clock_ns(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}
+
+/// Whether writing failed because the reader of stdout went away.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_limit_allows_about_the_rate_at_any_tick() {
+        for hz in [100u64, 250, 300, 1000] {
+            let tick_ns = 1_000_000_000 / hz;
+            for rate in [8, 100, 1000, 1_000_000] {
+                let (burst, shift) = detail_window(Some(rate), tick_ns);
+                let windows_a_second = 1e9 / (tick_ns << shift) as f64;
+                let allowed = f64::from(burst) * windows_a_second;
+                let ratio = allowed / f64::from(rate);
+                assert!((0.5..=1.3).contains(&ratio), "HZ={hz} rate={rate}: {allowed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_of_zero_sends_nothing_and_no_limit_sends_all() {
+        assert_eq!(detail_window(Some(0), 4_000_000).0, 0);
+        assert_eq!(detail_window(None, 4_000_000).0, u32::MAX);
+    }
+}

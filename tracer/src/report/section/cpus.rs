@@ -1,0 +1,259 @@
+//! What each CPU did: hard IRQs, `NET_RX`, drops, and the kernel's own row for it.
+
+use super::{duration, harm, nothing, number, sum, text};
+use crate::model::report::{Cpu, Report};
+use crate::report::bar::bar;
+use crate::report::number::{count, duration as human, of, percent, ranges, ratio, times};
+use crate::report::page::{Page, Span, Tone, span};
+use crate::report::table::{Column, ESSENTIAL, Table};
+
+/// At most `rows` CPUs, the busiest, in the order of their ids; the others as one row.
+pub fn table(page: &mut Page, report: &Report, rows: usize) {
+    let busy = busiest(report, rows);
+    let rest: Vec<&Cpu> = report
+        .cpus
+        .iter()
+        .filter(|cpu| !busy.iter().any(|one| one.cpu == cpu.cpu))
+        .collect();
+    let whole = Whole {
+        hardirqs: sum(report.cpus.iter().map(|cpu| cpu.hardirqs)).unwrap_or(0),
+        net_rx_ns: sum(report.cpus.iter().map(|cpu| cpu.net_rx_ns)).unwrap_or(0),
+        window_ns: report.duration_ns,
+        bar: if page.style.is_wide() { 10 } else { 4 },
+        nodes: report.host.nodes > 1,
+    };
+    let mut table = Table::new(COLUMNS);
+    for cpu in &busy {
+        table.row(row(text(label(cpu)), &[cpu], &whole, Some(cpu)));
+    }
+    if !rest.is_empty() {
+        table.row(row(
+            span(format!("+{}", rest.len()), Tone::Dim),
+            &rest,
+            &whole,
+            None,
+        ));
+    }
+    if report.cpus.len() > 1 {
+        let all: Vec<&Cpu> = report.cpus.iter().collect();
+        table.row(row(span("all", Tone::Dim), &all, &whole, None));
+    }
+    table.write(page, "CPUs");
+}
+
+/// What the table has no column for: runs cut short, refusals by the flow limit, polls outside `NET_RX`.
+pub fn remarks(page: &mut Page, report: &Report) {
+    let squeezed = sum(report
+        .cpus
+        .iter()
+        .map(|cpu| Some(cpu.softnet.map_or(0, |row| row.time_squeeze))))
+    .unwrap_or(0);
+    let by_budget = sum(report.cpus.iter().map(|cpu| cpu.budget_exhausted));
+    let by_time = sum(report.cpus.iter().map(|cpu| cpu.time_exhausted));
+    if squeezed > 0 || by_budget.is_some_and(|n| n > 0) || by_time.is_some_and(|n| n > 0) {
+        let known = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), count);
+        if by_budget.is_none() || by_time.is_none() {
+            page.has_unknown();
+        }
+        let words = format!(
+            "NET_RX ended with work left {} (time_squeeze): {} at netdev_budget, {} at netdev_budget_usecs",
+            times(squeezed),
+            known(by_budget),
+            known(by_time)
+        );
+        page.prose(&words, Tone::Plain, 2);
+    }
+    let limited: Vec<&Cpu> = report
+        .cpus
+        .iter()
+        .filter(|cpu| {
+            cpu.softnet
+                .and_then(|row| row.flow_limit)
+                .is_some_and(|n| n > 0)
+        })
+        .collect();
+    if !limited.is_empty() {
+        let packets = sum(limited
+            .iter()
+            .map(|cpu| cpu.softnet.and_then(|row| row.flow_limit)))
+        .unwrap_or(0);
+        let words = format!(
+            "RPS flow limit refused {}, steered by CPU {}: not the size of the backlog",
+            of(packets, "packet"),
+            ranges(limited.iter().map(|cpu| cpu.cpu))
+        );
+        page.prose(&words, Tone::Alarm, 2);
+    }
+    let outside: Vec<&Cpu> = report
+        .cpus
+        .iter()
+        .filter(|cpu| cpu.polls_outside_net_rx.is_some_and(|polls| polls > 0))
+        .collect();
+    if !outside.is_empty() {
+        let words = format!(
+            "Outside NET_RX (threaded NAPI or busy polling) on CPU {}: {}, {}; not in the NET_RX columns",
+            ranges(outside.iter().map(|cpu| cpu.cpu)),
+            of(
+                sum(outside.iter().map(|cpu| cpu.polls_outside_net_rx)).unwrap_or(0),
+                "poll"
+            ),
+            of(
+                sum(outside.iter().map(|cpu| cpu.packets_outside_net_rx)).unwrap_or(0),
+                "packet"
+            )
+        );
+        page.prose(&words, Tone::Plain, 2);
+    }
+}
+
+const COLUMNS: [Column; 19] = [
+    Column::number("CPU", ESSENTIAL),
+    Column::number("node", 5).if_any(),
+    Column::number("hard IRQs", ESSENTIAL),
+    Column::bar(ESSENTIAL),
+    Column::number("IRQ time", 9),
+    Column::number("NET_RX", ESSENTIAL),
+    Column::bar(ESSENTIAL),
+    Column::number("busy", 7),
+    Column::number("runs", 6),
+    Column::number("packets", ESSENTIAL),
+    Column::number("/run", 8),
+    Column::number("wait p99", 1),
+    Column::number("run p99", 2),
+    Column::number("drops", ESSENTIAL),
+    Column::number("refused", ESSENTIAL).if_any(),
+    Column::number("squeezed", 4).if_any(),
+    Column::number("budget", 10).if_any(),
+    Column::number("time", 10).if_any(),
+    Column::number("ksoftirqd", 3).if_any(),
+];
+
+/// What shares are taken of.
+struct Whole {
+    hardirqs: u64,
+    net_rx_ns: u64,
+    window_ns: u64,
+    bar: usize,
+    nodes: bool,
+}
+
+/// One CPU, or the sum of several; `one` has what cannot be summed.
+fn row(label: Span, cpus: &[&Cpu], whole: &Whole, one: Option<&Cpu>) -> [Span; 19] {
+    let add = |field: fn(&Cpu) -> Option<u64>| sum(cpus.iter().map(|cpu| field(cpu)));
+    let hardirqs = add(|cpu| cpu.hardirqs);
+    let net_rx_ns = add(|cpu| cpu.net_rx_ns);
+    let runs = add(|cpu| cpu.net_rx_runs);
+    let packets = add(|cpu| cpu.packets);
+    let is_sum = one.is_none();
+    let percentile = |p: Option<u64>| match p {
+        _ if is_sum => nothing(),
+        // Nothing ran: nothing to measure.
+        None if runs == Some(0) => text("-"),
+        p => duration(p),
+    };
+    let share = |part: Option<u64>, all: u64| match part {
+        Some(part) if !is_sum => text(bar(part, all, whole.bar)),
+        _ => nothing(),
+    };
+    let per_run = match (packets, runs) {
+        (Some(_), Some(0)) => "-".to_owned(),
+        (Some(packets), Some(runs)) => ratio(packets, runs),
+        _ => "?".to_owned(),
+    };
+    let busy = match net_rx_ns {
+        _ if is_sum => nothing(),
+        Some(ns) => text(percent(ns, whole.window_ns)),
+        None => text("?"),
+    };
+    let ksoftirqd = match (add(|cpu| cpu.ksoftirqd_runs), runs) {
+        (Some(0), _) => "0 %".to_owned(),
+        (Some(part), Some(runs)) => percent(part, runs),
+        _ => "?".to_owned(),
+    };
+    let node = match one {
+        Some(cpu) if whole.nodes => text(
+            cpu.node
+                .map_or_else(|| "?".to_owned(), |node| node.to_string()),
+        ),
+        _ => nothing(),
+    };
+    let net_rx_time = if net_rx_ns == Some(0) {
+        text("0")
+    } else {
+        duration(net_rx_ns)
+    };
+    let irq_ns = add(|cpu| cpu.hardirq_ns);
+    [
+        label,
+        node,
+        number(hardirqs),
+        share(hardirqs, whole.hardirqs),
+        if irq_ns == Some(0) {
+            text("0")
+        } else {
+            duration(irq_ns)
+        },
+        net_rx_time,
+        share(net_rx_ns, whole.net_rx_ns),
+        busy,
+        number(runs),
+        number(packets),
+        text(per_run),
+        percentile(one.and_then(|cpu| cpu.net_rx_wait_ns).map(|p| p.p99)),
+        percentile(one.and_then(|cpu| cpu.net_rx_run_ns).map(|p| p.p99)),
+        number(add(|cpu| cpu.drops)),
+        harm(add(|cpu| cpu.softnet.map(|row| row.dropped))),
+        number(add(|cpu| cpu.softnet.map(|row| row.time_squeeze))),
+        number(add(|cpu| cpu.budget_exhausted)),
+        number(add(|cpu| cpu.time_exhausted)),
+        text(ksoftirqd),
+    ]
+}
+
+fn label(cpu: &Cpu) -> String {
+    if cpu.online {
+        cpu.cpu.to_string()
+    } else {
+        format!("off {}", cpu.cpu)
+    }
+}
+
+fn busiest(report: &Report, rows: usize) -> Vec<&Cpu> {
+    let mut cpus: Vec<&Cpu> = report.cpus.iter().collect();
+    // Harm first, then work.
+    cpus.sort_by_key(|cpu| {
+        let refused = cpu.softnet.map_or(0, |row| row.dropped);
+        std::cmp::Reverse((refused, cpu.net_rx_ns, cpu.hardirqs, cpu.drops))
+    });
+    // One row more says no less than "+1".
+    if cpus.len() > rows + 1 {
+        cpus.truncate(rows);
+    }
+    cpus.sort_by_key(|cpu| cpu.cpu);
+    cpus
+}
+
+/// CPUs that had a part in `NET_RX`, the busiest first, for a line of text.
+pub fn net_rx_shares(report: &Report) -> Vec<Span> {
+    let whole = sum(report.cpus.iter().map(|cpu| cpu.net_rx_ns)).unwrap_or(0);
+    let mut cpus: Vec<(&Cpu, u64)> = report
+        .cpus
+        .iter()
+        .filter_map(|cpu| Some((cpu, cpu.net_rx_ns?)))
+        .collect();
+    cpus.retain(|(_, ns)| *ns > 0);
+    cpus.sort_by_key(|(cpu, ns)| (std::cmp::Reverse(*ns), cpu.cpu));
+    let words = |(cpu, ns): &(&Cpu, u64)| {
+        let wait = cpu
+            .net_rx_wait_ns
+            .map(|p| format!(", wait p99 {}", human(p.p99, true)))
+            .unwrap_or_default();
+        text(format!(
+            "CPU {} {} ({} busy{wait})",
+            cpu.cpu,
+            percent(*ns, whole),
+            percent(*ns, report.duration_ns)
+        ))
+    };
+    cpus.iter().map(words).collect()
+}

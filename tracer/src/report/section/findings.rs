@@ -1,0 +1,30 @@
+//! What is wrong and what to change.
+
+use crate::model::report::Report;
+use crate::report::page::{Page, Tone};
+
+/// Each finding with its advice, in the order given.
+pub fn lines(page: &mut Page, report: &Report) {
+    for finding in &report.findings {
+        let tone = if finding.severity == "critical" {
+            Tone::Alarm
+        } else {
+            Tone::Strong
+        };
+        page.prose(
+            &format!("{}: {}", finding.severity, finding.summary),
+            tone,
+            2,
+        );
+        for (at, advice) in finding.advice.iter().enumerate() {
+            page.prose(
+                &format!("  {}. {}: {}", at + 1, advice.step, advice.why),
+                Tone::Plain,
+                5,
+            );
+            if let Some(command) = &advice.command {
+                page.prose(&format!("     {command}"), Tone::Strong, 7);
+            }
+        }
+    }
+}
