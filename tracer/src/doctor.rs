@@ -95,16 +95,26 @@ fn privileges(roots: &Roots) -> Check {
     if lacking.is_empty() {
         return ok(name, "may load eBPF programs and read kernel memory");
     }
-    missing(name, format!("{} missing", lacking.join(" and ")), Some(PRIVILEGE))
+    missing(
+        name,
+        format!("{} missing", lacking.join(" and ")),
+        Some(PRIVILEGE),
+    )
 }
 
 fn btf(kernel: &Result<KernelFacts, crate::kernel::facts::FactsError>) -> Check {
     let name = "BTF";
     match kernel {
-        Err(error) => missing(name, error, Some("boot a kernel built with CONFIG_DEBUG_INFO_BTF=y")),
+        Err(error) => missing(
+            name,
+            error,
+            Some("boot a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
+        ),
         Ok(facts) => {
             let reasons = facts.reasons.len();
-            let args = facts.kfree_skb_args.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let args = facts
+                .kfree_skb_args
+                .map_or_else(|| "?".to_owned(), |n| n.to_string());
             let words = format!("{reasons} drop reasons; kfree_skb has {args} arguments");
             let absent = facts.offsets.absent();
             if absent.is_empty() {

@@ -44,12 +44,16 @@ impl CannotRun {
         } else {
             String::new()
         };
-        Self(format!("no hook could be attached: {}{more}", tried.join("; ")))
+        Self(format!(
+            "no hook could be attached: {}{more}",
+            tried.join("; ")
+        ))
     }
 }
 
 /// The remedy for missing privilege.
-pub const PRIVILEGE: &str = "run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYSLOG (CAP_SYS_ADMIN before 5.8)";
+pub const PRIVILEGE: &str =
+    "run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYSLOG (CAP_SYS_ADMIN before 5.8)";
 
 /// Capabilities of this process that matter here; from `CapEff` in /proc/self/status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,8 +121,14 @@ mod tests {
     #[test]
     fn capabilities_that_are_missing_are_named() {
         let of = |mask: &str| Capabilities::parse(&format!("Name:\tx\nCapEff:\t{mask}\n"));
-        assert_eq!(of("000001ffffffffff").unwrap().missing(), Vec::<&str>::new());
-        assert_eq!(of("0000000000000000").unwrap().missing(), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(
+            of("000001ffffffffff").unwrap().missing(),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            of("0000000000000000").unwrap().missing(),
+            ["CAP_BPF", "CAP_PERFMON"]
+        );
         assert_eq!(of("0000008000000000").unwrap().missing(), ["CAP_PERFMON"]);
         assert_eq!(of("no mask"), None);
     }

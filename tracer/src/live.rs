@@ -22,11 +22,12 @@ use crate::{
         symbols::Symbols,
     },
     model::{
-        report::{Host, HookStatus},
+        report::{HookStatus, Host},
         snapshot::{KernelCounters, Snapshot},
     },
     proc::{
-        Roots, cpus, cpus::Cpus,
+        Roots, cpus,
+        cpus::Cpus,
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevices},
         netns,
@@ -139,7 +140,9 @@ impl Live {
             names.insert((own, device.ifindex), device.name.clone());
         }
         for napi in traced.napi.values().flatten() {
-            self.facts.names.learn(napi.netns, napi.ifindex, &napi.device);
+            self.facts
+                .names
+                .learn(napi.netns, napi.ifindex, &napi.device);
         }
         Ok(Snapshot {
             monotonic_ns,
@@ -163,7 +166,8 @@ impl Live {
             .values()
             .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
             .collect();
-        self.facts.irqs = topology::irq::read(&self.roots)?;
+        let interrupts = Interrupts::read(&self.roots.proc)?;
+        self.facts.irqs = topology::irq::read(&self.roots, &interrupts);
         self.facts.names.netns = netns::names(&self.roots).unwrap_or_default();
         Ok(())
     }
@@ -265,10 +269,17 @@ fn layout(
     let mut layout = Layout::UNKNOWN;
     kernel.fill(&mut layout);
     layout.cpus = cpus.possible.last().map_or(1, |last| last + 1);
-    let irqs = interrupts.device.keys().next_back().map_or(0, |last| last + 1);
+    let irqs = interrupts
+        .device
+        .keys()
+        .next_back()
+        .map_or(0, |last| last + 1);
     // Room for devices that are plugged in during the run.
     layout.irqs = (irqs + 128).next_power_of_two();
-    layout.details = options.kinds.iter().fold(0, |mask, kind| mask | 1 << *kind as u32);
+    layout.details = options
+        .kinds
+        .iter()
+        .fold(0, |mask, kind| mask | 1 << *kind as u32);
     (layout.detail_burst, layout.detail_shift) = detail_window(options.detail_rate, tick_ns);
     layout.ring_wake_bytes = options.ring_bytes / 2;
     layout
@@ -286,11 +297,7 @@ fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
     (if rate == 0 { 0 } else { burst.max(1) }, shift)
 }
 
-fn facts(
-    roots: &Roots,
-    kernel: KernelFacts,
-    interfaces: BTreeMap<u32, String>,
-) -> Result<Facts> {
+fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) -> Result<Facts> {
     let cpus = Cpus::read(&roots.sys)?;
     let symbols = Symbols::load(&roots.proc.join("kallsyms"))?;
     let mut notes = Vec::new();
@@ -379,7 +386,10 @@ mod tests {
                 let windows_a_second = 1e9 / (tick_ns << shift) as f64;
                 let allowed = f64::from(burst) * windows_a_second;
                 let ratio = allowed / f64::from(rate);
-                assert!((0.5..=1.3).contains(&ratio), "HZ={hz} rate={rate}: {allowed}");
+                assert!(
+                    (0.5..=1.3).contains(&ratio),
+                    "HZ={hz} rate={rate}: {allowed}"
+                );
             }
         }
     }

@@ -82,9 +82,18 @@ impl Names {
                 .reason(key.reason)
                 .unwrap_or_else(|| key.reason.to_string())
         });
-        let by_reason = || reason.as_deref().and_then(stage_of_reason).unwrap_or_default();
+        let by_reason = || {
+            reason
+                .as_deref()
+                .and_then(stage_of_reason)
+                .unwrap_or_default()
+        };
         match self.kernel.function(key.location) {
-            Some(Function { name, module, offset }) => {
+            Some(Function {
+                name,
+                module,
+                offset,
+            }) => {
                 let by_site = stage(&name, module.as_deref());
                 Site {
                     site: match &module {
@@ -93,7 +102,11 @@ impl Names {
                     },
                     function: name,
                     offset: Some(offset),
-                    stage: if by_site == Stage::Other { by_reason() } else { by_site },
+                    stage: if by_site == Stage::Other {
+                        by_reason()
+                    } else {
+                        by_site
+                    },
                     reason,
                 }
             }

@@ -109,9 +109,10 @@ struct Hooks {
 impl Hooks {
     fn of(window: &Window) -> Self {
         let attached = |name: &str| {
-            window.hooks.iter().any(|h| {
-                h.name == name && h.status == crate::model::report::HookStatus::Attached
-            })
+            window
+                .hooks
+                .iter()
+                .any(|h| h.name == name && h.status == crate::model::report::HookStatus::Attached)
         };
         let softirq = attached("softirq_entry");
         let softirq_exit = attached("softirq_exit");
@@ -142,7 +143,12 @@ impl Hooks {
 
 fn cpus(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Cpu> {
     let executed = drops_by_executing_cpu(window);
-    let ids: BTreeSet<u32> = window.online.iter().chain(window.cpus.keys()).copied().collect();
+    let ids: BTreeSet<u32> = window
+        .online
+        .iter()
+        .chain(window.cpus.keys())
+        .copied()
+        .collect();
     ids.into_iter()
         .filter_map(|id| {
             let online = window.online.contains(&id);
@@ -151,9 +157,9 @@ fn cpus(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Cpu> {
             let mut cpu = one_cpu(id, counters, window.exact_max, facts, hooks);
             cpu.online = online;
             cpu.softnet = softnet;
-            cpu.drops = hooks.drop.then(|| {
-                executed.get(&id).copied().unwrap_or(0) + counters.drop_table_full
-            });
+            cpu.drops = hooks
+                .drop
+                .then(|| executed.get(&id).copied().unwrap_or(0) + counters.drop_table_full);
             (online || counted(counters)).then_some(cpu)
         })
         .collect()
@@ -504,7 +510,12 @@ impl Backlog {
 
 fn details(window: &Window, facts: &Facts) -> Vec<DetailCoverage> {
     let sum = |of: &dyn Fn(&CpuCounters) -> u64| window.cpus.values().map(|c| of(c)).sum::<u64>();
-    let drops: u64 = window.drops.values().flat_map(BTreeMap::values).map(|d| d.packets).sum();
+    let drops: u64 = window
+        .drops
+        .values()
+        .flat_map(BTreeMap::values)
+        .map(|d| d.packets)
+        .sum();
     facts
         .kinds
         .iter()

@@ -48,12 +48,22 @@ pub(super) struct Args {
     interval: Duration,
 
     /// text: for people; json: a window a line, details if --events is given, then the summary.
-    #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Output"
+    )]
     format: Format,
 
     /// Kinds of single events to stream from the kernel: irq, net_rx, drop [default: all].
     /// With --format json they are printed.
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', help_heading = "Details")]
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        help_heading = "Details"
+    )]
     events: Vec<EventKind>,
 
     /// Single events a second, kind and CPU; 'unlimited' for all. Counts are exact whatever this is.

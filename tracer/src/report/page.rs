@@ -158,14 +158,21 @@ impl Page {
 
     /// One line. What does not fit is cut off at its end, with a mark.
     pub(super) fn line(&mut self, spans: &[Span]) {
-        let mut texts: Vec<String> = spans.iter().map(|span| self.style.clean(&span.text)).collect();
+        let mut texts: Vec<String> = spans
+            .iter()
+            .map(|span| self.style.clean(&span.text))
+            .collect();
         if let Some(last) = texts.last_mut() {
             last.truncate(last.trim_end().len());
         }
         let all: usize = texts.iter().map(|text| columns(text)).sum();
         let is_cut = all > self.style.columns();
         let mark = if self.style.unicode { "…" } else { ".." };
-        let mut room = if is_cut { self.style.columns() - columns(mark) } else { all };
+        let mut room = if is_cut {
+            self.style.columns() - columns(mark)
+        } else {
+            all
+        };
         let mut out = String::new();
         for (text, span) in texts.iter().zip(spans) {
             let shown = take(text.chars(), room);
