@@ -217,14 +217,7 @@ pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start
 /// host's own network namespace has them.
 #[must_use]
 pub fn budget(roots: &Roots) -> Option<(u32, u32)> {
-    let here = sysctl::Sysctls::read(roots);
-    match (here.netdev_budget, here.netdev_budget_usecs) {
-        (Ok(packets), Ok(usecs)) => Some((packets, usecs)),
-        _ => netns::in_init_netns(roots, |roots| {
-            let there = sysctl::Sysctls::read(roots);
-            Some((there.netdev_budget.ok()?, there.netdev_budget_usecs.ok()?))
-        })?,
-    }
+    sysctl::netdev_budget(roots).or_else(|| netns::in_init_netns(roots, sysctl::netdev_budget)?)
 }
 
 fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {

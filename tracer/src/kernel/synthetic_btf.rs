@@ -169,6 +169,7 @@ pub fn kernel_like_writer() -> Writer {
             ("", headers, 24 * 8),
             ("len", int, 40 * 8),
             ("head", pointer, 48 * 8),
+            ("data", pointer, 64 * 8),
             ("sk", pointer, 56 * 8),
         ],
         false,
