@@ -355,7 +355,9 @@ fn attach_program(ebpf: &mut Ebpf, program: &str, hook: &str, btf: &Btf) -> Resu
         }
         Program::KProbe(p) => {
             if !Path::new(KPROBE_PMU).exists() {
-                return Err(anyhow!("this kernel has no kprobes ({KPROBE_PMU} is missing)"));
+                return Err(anyhow!(
+                    "this kernel has no kprobes ({KPROBE_PMU} is missing)"
+                ));
             }
             p.load()?;
             p.attach(hook, 0)?;
@@ -379,7 +381,10 @@ fn unload(ebpf: &mut Ebpf, program: &str) {
 /// Why the kernel refused, on one line; of a verifier log only the last line that says why.
 fn one_line(error: &anyhow::Error) -> String {
     let text = match error.downcast_ref::<ProgramError>() {
-        Some(ProgramError::LoadError { io_error, verifier_log }) => {
+        Some(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
             format!("not loaded: {io_error}\n{verifier_log}")
         }
         _ => format!("{error:#}"),
@@ -413,6 +418,9 @@ mod tests {
     fn of_a_verifier_log_the_line_that_says_why_is_kept() {
         let log = "0: R1=ctx()\n5: (71) r1 = *(u8 *)(r2 +0)\nR2 invalid mem access 'scalar'\nprocessed 6 insns\n";
         let error = anyhow!("load failed\n{log}");
-        assert_eq!(one_line(&error), "load failed: R2 invalid mem access 'scalar'");
+        assert_eq!(
+            one_line(&error),
+            "load failed: R2 invalid mem access 'scalar'"
+        );
     }
 }
