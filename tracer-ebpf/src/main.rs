@@ -3,7 +3,6 @@
 //! User space tries them in that order and loads only the one that attaches.
 #![no_std]
 #![no_main]
-<<<<<<< HEAD
 #![feature(asm_experimental_arch)]
 #![expect(unsafe_code, reason = "maps and kernel memory are raw pointers here")]
 #![expect(
@@ -39,18 +38,3 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // The verifier proves that nothing gets here; a loop is what it can prove that about.
     loop {}
 }
-=======
-#![allow(unsafe_code)]
-//! Trial.
-use aya_ebpf::{macros::{btf_tracepoint, map}, maps::PerCpuArray, programs::BtfTracePointContext};
-#[map]
-static N: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-/// Trial.
-#[btf_tracepoint(function = "softirq_entry")]
-pub fn softirq_entry(_ctx: BtfTracePointContext) -> i32 {
-    if let Some(p) = N.get_ptr_mut(0) { unsafe { *p += 1 } }
-    0
-}
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
->>>>>>> h-xtask
