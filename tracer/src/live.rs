@@ -1,7 +1,7 @@
 //! The live source: the running kernel, watched. Gathers the host's facts, starts the programs,
 //! takes snapshots.
 
-use std::{collections::BTreeMap, io, time::Instant};
+use std::{cell::OnceCell, collections::BTreeMap, io, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use tracer_common::{
@@ -19,7 +19,7 @@ use crate::{
     kernel::{
         facts::KernelFacts,
         hz::{tick_ns, usecs_to_jiffies},
-        symbols::Symbols,
+        symbols::{self, Symbols},
     },
     model::{
         report::{HookStatus, Host},
@@ -299,9 +299,9 @@ fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
 
 fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) -> Result<Facts> {
     let cpus = Cpus::read(&roots.sys)?;
-    let symbols = Symbols::load(&roots.proc.join("kallsyms"))?;
+    let kallsyms = roots.proc.join("kallsyms");
     let mut notes = Vec::new();
-    if symbols.is_hidden() {
+    if symbols::are_hidden(&kallsyms) {
         notes.push(
             "kallsyms shows no addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing): \
              drop sites are addresses; sysctl kernel.kptr_restrict=1 shows names to root"
@@ -310,7 +310,11 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
     }
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
-    let mut names = Names::new(Box::new(Running { symbols, kernel }));
+    let mut names = Names::new(Box::new(Running {
+        kallsyms,
+        symbols: OnceCell::new(),
+        kernel,
+    }));
     names.own_netns = netns::own_inode(roots).unwrap_or(0);
     Ok(Facts {
         host: Host {
@@ -330,15 +334,23 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
     })
 }
 
-/// Names of the running kernel.
+/// Names of the running kernel. Symbols are read when the first drop wants one: that costs 6 MiB
+/// and tens of ms, which a host without drops need not pay.
 struct Running {
-    symbols: Symbols,
+    kallsyms: PathBuf,
+    symbols: OnceCell<Symbols>,
     kernel: KernelFacts,
 }
 
 impl Kernel for Running {
     fn function(&self, return_address: u64) -> Option<Function> {
-        let symbol = self.symbols.resolve_return_address(return_address)?;
+        let symbols = self.symbols.get_or_init(|| {
+            Symbols::load(&self.kallsyms).unwrap_or_else(|error| {
+                log::warn!("{error}: drop sites are shown as addresses");
+                Symbols::Hidden
+            })
+        });
+        let symbol = symbols.resolve_return_address(return_address)?;
         Some(Function {
             name: symbol.name.to_owned(),
             module: symbol.module.map(str::to_owned),

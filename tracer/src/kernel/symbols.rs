@@ -76,6 +76,25 @@ impl fmt::Display for Symbol<'_> {
     }
 }
 
+/// Whether the kernel hides all addresses from this process, judged by the first function and so
+/// without reading the rest. False if `path` cannot be read.
+#[must_use]
+pub fn are_hidden(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    // Before the functions some kernels list per-CPU data, whose addresses begin at 0.
+    BufReader::new(file)
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let (address, rest) = line.split_once(' ')?;
+            rest.starts_with(['t', 'T', 'w', 'W'])
+                .then(|| address.bytes().all(|digit| digit == b'0'))
+        })
+        .unwrap_or(false)
+}
+
 impl Symbols {
     /// Reads `path` (/proc/kallsyms).
     pub fn load(path: &Path) -> Result<Self, ProcError> {
