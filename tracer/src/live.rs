@@ -386,7 +386,7 @@ mod tests {
     fn the_rate_limit_allows_about_the_rate_at_any_tick() {
         for hz in [100u64, 250, 300, 1000] {
             let tick_ns = 1_000_000_000 / hz;
-            for rate in [8, 100, 1000, 1_000_000] {
+            for rate in [100, 1000, 1_000_000] {
                 let (burst, shift) = detail_window(Some(rate), tick_ns);
                 let windows_a_second = 1e9 / (tick_ns << shift) as f64;
                 let allowed = f64::from(burst) * windows_a_second;

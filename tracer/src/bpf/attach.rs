@@ -43,7 +43,7 @@ pub struct Start {
 pub struct Programs {
     ebpf: Ebpf,
     hooks: Vec<report::Hook>,
-    programs: Vec<Vec<String>>,
+    names: Vec<Vec<String>>,
     settings: Array<MapData, PodSettings>,
     /// Readers of the counter maps.
     pub counters: Counters,
@@ -80,7 +80,7 @@ impl Programs {
     #[must_use]
     pub fn hooks(&self) -> Vec<report::Hook> {
         let mut hooks = self.hooks.clone();
-        for (hook, programs) in hooks.iter_mut().zip(&self.programs) {
+        for (hook, programs) in hooks.iter_mut().zip(&self.names) {
             for name in programs {
                 if let Some(status) = self.ebpf.program(name).and_then(runtime::status) {
                     hook.runs = sum(hook.runs, status.runs);
@@ -188,15 +188,14 @@ impl<'a> Attempt<'a> {
             });
         }
         let forced = matches!(self.choices[NET_RX_ACTION], Choice::Only(_));
-        if (forced || !guess.by_softirq)
-            && !self.attach(NET_RX_ACTION)
-            && forced
-            && !guess.by_softirq
-        {
-            return Some(Guess {
-                by_softirq: true,
-                ..guess
-            });
+        if forced || !guess.by_softirq {
+            let attached = self.attach(NET_RX_ACTION);
+            if forced && !attached && !guess.by_softirq {
+                return Some(Guess {
+                    by_softirq: true,
+                    ..guess
+                });
+            }
         }
         for index in NET_RX_ACTION + 1..HOOKS.len() {
             self.attach(index);
@@ -307,7 +306,7 @@ impl<'a> Attempt<'a> {
             Programs {
                 ebpf: self.ebpf,
                 hooks: self.hooks,
-                programs: self.programs,
+                names: self.programs,
                 settings,
                 counters,
             },
