@@ -1,0 +1,215 @@
+//! Network namespaces with a veth pair between them.
+//!
+//! Names carry the process id, addresses are from 10.77.0.0/24 and exist inside the namespaces only. IPv6 is
+//! off and the neighbours are entered by hand, so that no packet flows but those a scenario sends.
+
+use std::{
+    fs::File,
+    net::Ipv4Addr,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
+
+use crate::{setting, undo::Pending};
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace, deleted when dropped.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    _deleted: Pending,
+}
+
+impl Netns {
+    /// Makes an empty namespace with `lo` up.
+    pub fn new(role: &str) -> Result<Self> {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tracer-{}-{serial}-{role}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        let own = name.clone();
+        let netns = Self {
+            name,
+            _deleted: Pending::new(move || ip(&["netns", "del", &own])),
+        };
+        netns.run(|| {
+            setting::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+            setting::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+        })??;
+        netns.ip(&["link", "set", "lo", "up"])?;
+        Ok(netns)
+    }
+
+    /// Its name under /run/netns.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        let mut all = vec!["-n", &self.name];
+        all.extend(args);
+        ip(&all)
+    }
+
+    /// Runs `work` on a thread inside the namespace, with a /sys of its own that shows its devices.
+    ///
+    /// Processes that `work` starts and sockets that it opens belong to the namespace; the thread's /proc files
+    /// are under /proc/thread-self.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.name);
+        let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        on_thread(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {path}"))?;
+            private_mounts()?;
+            mount(
+                Some("sysfs"),
+                "/sys",
+                Some("sysfs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .context("cannot mount sysfs")?;
+            Ok(work())
+        })
+    }
+}
+
+/// Runs `work` on a thread that has tracefs at /sys/kernel/tracing, which only it and its children see.
+pub fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    on_thread(|| {
+        private_mounts()?;
+        mount(
+            Some("tracefs"),
+            "/sys/kernel/tracing",
+            Some("tracefs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("cannot mount tracefs")?;
+        Ok(work())
+    })
+}
+
+fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        scope
+            .spawn(work)
+            .join()
+            .map_err(|_| anyhow!("panicked inside a namespace"))?
+    })
+}
+
+fn private_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_SLAVE | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .context("cannot detach the mounts")
+}
+
+/// A sender and a receiver, joined by a veth pair.
+#[derive(Debug)]
+pub struct Pair {
+    /// Has [`Pair::SENDER_DEVICE`] with [`Pair::SENDER`].
+    pub sender: Netns,
+    /// Has [`Pair::RECEIVER_DEVICE`] with [`Pair::RECEIVER`].
+    pub receiver: Netns,
+}
+
+impl Pair {
+    /// Address of the sender.
+    pub const SENDER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    /// Address of the receiver.
+    pub const RECEIVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+    /// The sender's end.
+    pub const SENDER_DEVICE: &str = "tx0";
+    /// The receiver's end.
+    pub const RECEIVER_DEVICE: &str = "rx0";
+
+    /// Makes both.
+    pub fn new() -> Result<Self> {
+        let pair = Self {
+            sender: Netns::new("send")?,
+            receiver: Netns::new("recv")?,
+        };
+        ip(&[
+            "link",
+            "add",
+            Self::SENDER_DEVICE,
+            "netns",
+            pair.sender.name(),
+            "address",
+            "02:77:00:00:00:01",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            Self::RECEIVER_DEVICE,
+            "netns",
+            pair.receiver.name(),
+            "address",
+            "02:77:00:00:00:02",
+        ])?;
+        let ends = [
+            (
+                &pair.sender,
+                Self::SENDER_DEVICE,
+                Self::SENDER,
+                Self::RECEIVER,
+                "02:77:00:00:00:02",
+            ),
+            (
+                &pair.receiver,
+                Self::RECEIVER_DEVICE,
+                Self::RECEIVER,
+                Self::SENDER,
+                "02:77:00:00:00:01",
+            ),
+        ];
+        for (netns, device, own, peer, peer_mac) in ends {
+            netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
+            netns.ip(&["link", "set", device, "up"])?;
+            netns.ip(&[
+                "neighbour",
+                "replace",
+                &peer.to_string(),
+                "lladdr",
+                peer_mac,
+                "dev",
+                device,
+                "nud",
+                "permanent",
+            ])?;
+        }
+        Ok(pair)
+    }
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    let output = Command::new("ip")
+        .args(args)
+        .output()
+        .context("cannot start `ip` (package iproute2)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`ip {}`: {}",
+        args.join(" "),
+        said.trim()
+    );
+    Ok(())
+}
