@@ -7,10 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use xtask::build_ebpf;
+use xtask::build_ebpf::{self, Facts, Toolchain};
 
 fn main() -> ExitCode {
-    match build() {
+    let toolchain = match Facts::gather().choose() {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            println!("cargo::error={error:#}");
+            // Cargo fails the build all the same, without dumping this program's output around the message.
+            return ExitCode::SUCCESS;
+        }
+    };
+    match build(&toolchain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("cargo::error={error:#}");
@@ -19,22 +27,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn build() -> Result<()> {
+fn build(toolchain: &Toolchain) -> Result<()> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = manifest.parent().context("tracer is not in a workspace")?;
-    let out = PathBuf::from(variable("OUT_DIR")?);
     for path in ["tracer-ebpf", "tracer-common", "Cargo.lock", "Cargo.toml"] {
         rerun_if_changed(&workspace.join(path));
     }
-    let toolchain = build_ebpf::build(
-        workspace,
-        &out.join("bpf"),
-        &out,
-        &variable("CARGO_CFG_TARGET_ARCH")?,
-    )?;
     rerun_if_changed(&toolchain.compiler.path);
     rerun_if_changed(&toolchain.linker.path);
-    Ok(())
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    build_ebpf::build(toolchain, workspace, &out.join("bpf"), &out, &arch)
 }
 
 fn rerun_if_changed(path: &Path) {

@@ -12,6 +12,10 @@ pub const BUCKETS: usize = ((MAX_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
 
 /// Position of the highest set bit, by halving: the BPF instruction set has no such instruction
 /// before v4 and LLVM's own expansion is twice as long.
+#[expect(
+    clippy::inline_always,
+    reason = "a call in a BPF program costs more than the body"
+)]
 #[inline(always)]
 const fn ilog2(mut v: u64) -> u32 {
     let mut r = 0;
@@ -35,10 +39,18 @@ const fn ilog2(mut v: u64) -> u32 {
         v >>= 2;
         r += 2;
     }
-    r + (v >> 1) as u32
+    r + (v >> 1 != 0) as u32
 }
 
 /// Bucket that `value` falls into, always below [`BUCKETS`].
+#[expect(
+    clippy::inline_always,
+    reason = "a call in a BPF program costs more than the body"
+)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "small by the branches around it"
+)]
 #[inline(always)]
 #[must_use]
 pub const fn bucket(value: u64) -> usize {
@@ -55,6 +67,7 @@ pub const fn bucket(value: u64) -> usize {
 
 /// Smallest and largest value of `bucket`, both inclusive. The last bucket has no upper end
 /// (`u64::MAX`). A bucket number that does not exist is taken as the last.
+#[expect(clippy::cast_possible_truncation, reason = "bucket numbers are small")]
 #[must_use]
 pub const fn bounds(bucket: usize) -> (u64, u64) {
     let sub_buckets = 1 << SUB_BITS;

@@ -9,6 +9,14 @@
     clippy::inline_always,
     reason = "a call between BPF functions forgets what the verifier knew about the pointers"
 )]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the entry points have the form that aya's macros ask for"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "arguments come in registers of 64 bits, whatever their type"
+)]
 
 mod emit;
 mod maps;
@@ -32,7 +40,6 @@ macro_rules! log_line {
 }
 pub(crate) use log_line;
 
-#[cfg(all(not(test), target_arch = "bpf"))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // The verifier proves that nothing gets here; a loop is what it can prove that about.

@@ -76,15 +76,15 @@ pub(crate) fn arg(ctx: *mut core::ffi::c_void, n: usize) -> u64 {
 /// `*counter += n`, atomically if `nests`.
 #[inline(always)]
 pub(crate) fn add(counter: &mut u64, n: u64, nests: bool) {
-    if !nests {
+    if nests {
+        // SAFETY: `counter` is a valid, aligned u64. The instruction exists since 3.18, unlike
+        // those that return the old value (5.12).
+        #[cfg(target_arch = "bpf")]
+        unsafe {
+            core::arch::asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) n);
+        }
+    } else {
         *counter = counter.wrapping_add(n);
-        return;
-    }
-    // SAFETY: `counter` is a valid, aligned u64. The instruction exists since 3.18, unlike those
-    // that return the old value (5.12).
-    #[cfg(target_arch = "bpf")]
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) n);
     }
 }
 

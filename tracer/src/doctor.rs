@@ -30,7 +30,10 @@ pub fn examine() -> DoctorReport {
         budget(&roots),
         statistics(&sysctls),
     ];
-    let hooks = match kernel.map_err(anyhow::Error::from).and_then(attach) {
+    let hooks = match kernel
+        .map_err(anyhow::Error::from)
+        .and_then(|kernel| attach(&kernel))
+    {
         Ok(hooks) => hooks,
         Err(error) => {
             checks.push(missing("programs", format!("{error:#}"), Some(PRIVILEGE)));
@@ -45,7 +48,7 @@ pub fn examine() -> DoctorReport {
     }
 }
 
-fn attach(kernel: KernelFacts) -> anyhow::Result<Vec<crate::model::report::Hook>> {
+fn attach(kernel: &KernelFacts) -> anyhow::Result<Vec<crate::model::report::Hook>> {
     let options = live::Options {
         interfaces: Vec::new(),
         kinds: Vec::new(),
@@ -55,7 +58,7 @@ fn attach(kernel: KernelFacts) -> anyhow::Result<Vec<crate::model::report::Hook>
         choices: vec![Choice::Auto; HOOKS.len()],
         log: false,
     };
-    let start = live::start_parameters(&options, &kernel)?;
+    let start = live::start_parameters(&options, kernel)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

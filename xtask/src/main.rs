@@ -92,7 +92,14 @@ fn perform(task: Task) -> Result<()> {
         Task::Setup { offline, purpose } => setup::setup(purpose, offline),
         Task::BuildEbpf { release: _ } => {
             let out = command::target_dir().join("bpf");
-            build_ebpf::build(&command::workspace(), &out, &out, std::env::consts::ARCH)?;
+            let toolchain = build_ebpf::Facts::gather().choose()?;
+            build_ebpf::build(
+                &toolchain,
+                &command::workspace(),
+                &out,
+                &out,
+                std::env::consts::ARCH,
+            )?;
             for variant in build_ebpf::Variant::ALL {
                 println!("{}", out.join(variant.file_name()).display());
             }

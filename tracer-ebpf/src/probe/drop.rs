@@ -64,15 +64,12 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         protocol: u32::from(u16::from_be(protocol)),
         reserved: 0,
     };
-    match entry(&key) {
-        Some(drops) => {
-            add(&mut drops.packets, 1, R::NESTS);
-            add(&mut drops.bytes, u64::from(len), R::NESTS);
-        }
-        None => {
-            add(&mut counters.drop_table_full, 1, R::NESTS);
-            log_line!(ctx, "cpu {}: drop table full", cpu);
-        }
+    if let Some(drops) = entry(&key) {
+        add(&mut drops.packets, 1, R::NESTS);
+        add(&mut drops.bytes, u64::from(len), R::NESTS);
+    } else {
+        add(&mut counters.drop_table_full, 1, R::NESTS);
+        log_line!(ctx, "cpu {}: drop table full", cpu);
     }
     if wanted(counters, Kind::Drop) {
         detail::<R>(cpu, counters, skb, dev, key, len);

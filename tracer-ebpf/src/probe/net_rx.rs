@@ -42,8 +42,8 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
 #[inline(always)]
 fn in_ksoftirqd() -> bool {
     bpf_get_current_comm().is_ok_and(|comm| {
-        let [a, b, c, d, e, f, g, h, ..] = comm;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == u64::from_ne_bytes(*b"ksoftirq")
+        comm.first_chunk()
+            .is_some_and(|name| u64::from_ne_bytes(*name) == u64::from_ne_bytes(*b"ksoftirq"))
     })
 }
 

@@ -1,6 +1,7 @@
 //! The first line of the report: the answer in one sentence, claiming nothing that is not known.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{count, of, percent, ranges, span};
@@ -38,11 +39,21 @@ fn drops(report: &Report) -> String {
             )
         });
         let others = all - worst.packets.min(all);
-        if others > 0 {
-            words += &format!(", {} of all harmful drops", percent(worst.packets, all));
+        // Less than half a percent elsewhere: the table tells, the sentence need not.
+        if u128::from(others) * 200 > u128::from(all) {
+            let _ = write!(
+                words,
+                ", {} of all harmful drops",
+                percent(worst.packets, all)
+            );
         }
         if unattributed > 0 {
-            words += &format!("; {} more at unknown sites", count(unattributed));
+            let _ = write!(words, "; {} more at unknown sites", count(unattributed));
+        }
+        if let Some(kernel) =
+            softnet_refused(report).filter(|_| !harmful.iter().any(Site::is_full_backlog))
+        {
+            let _ = write!(words, "; softnet_stat counts {kernel}");
         }
         return words;
     }
@@ -62,7 +73,7 @@ fn drops(report: &Report) -> String {
     };
     let other = report.drop_totals.other_devices.unwrap_or(0);
     if other > 0 {
-        words += &format!("; {} elsewhere", count(other));
+        let _ = write!(words, "; {} elsewhere", count(other));
     } else if let Some(kernel) = softnet_refused(report) {
         words = format!("no drops traced{on} in {lasted}, but softnet_stat counts {kernel}");
     }
@@ -97,6 +108,14 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Where names are hidden the stage is not known, but the reason has one place only.
+    fn is_full_backlog(&self) -> bool {
+        match self.reason {
+            Some(reason) => reason == "CPU_BACKLOG",
+            None => self.stage == Stage::Backlog,
+        }
+    }
+
     fn place(&self) -> String {
         match self.reason {
             Some(reason) => format!("{} ({reason})", self.function),
@@ -141,12 +160,7 @@ fn group(report: &Report, benign: bool) -> Vec<Site<'_>> {
 
 /// A full backlog, told by the CPU it belongs to. `None` if this is none or the CPU is not known.
 fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
-    // Where names are hidden the stage is not known, but the reason has one place only.
-    let full_backlog = match site.reason {
-        Some(reason) => reason == "CPU_BACKLOG",
-        None => site.stage == Stage::Backlog,
-    };
-    if !full_backlog {
+    if !site.is_full_backlog() {
         return None;
     }
     let known = site
@@ -409,6 +423,20 @@ mod tests {
         assert_eq!(
             answer(&report),
             "CPU 1 refused 29,115 packets at enqueue_to_backlog (CPU_BACKLOG) on eth0"
+        );
+    }
+
+    #[test]
+    fn where_names_are_hidden_the_kernels_own_count_stands_beside_the_address() {
+        let drop = Drop {
+            site: "0xffffffff81a3c1f3".into(),
+            packets: 5,
+            ..Drop::default()
+        };
+        let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 5)], vec![drop]);
+        assert_eq!(
+            answer(&report),
+            "5 packets dropped at 0xffffffff81a3c1f3; softnet_stat counts 5 refused by CPU 1"
         );
     }
 

@@ -152,7 +152,7 @@ impl Names {
     }
 }
 
-/// EtherType as the report spells it.
+/// `EtherType` as the report spells it.
 #[must_use]
 pub fn protocol(ether_type: u32) -> String {
     match ether_type {

@@ -93,6 +93,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
 }
 
 /// Which hooks count.
+#[expect(clippy::struct_excessive_bools, reason = "one for each hook")]
 struct Hooks {
     hard_irq: bool,
     softirq: bool,

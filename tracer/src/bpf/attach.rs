@@ -1,10 +1,12 @@
 //! Loads the object and attaches each hook by the first mechanism that the kernel takes.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
     maps::{Array, MapData},
-    programs::Program,
+    programs::{Program, ProgramError},
 };
 use tracer_common::layout::{Layout, Settings};
 
@@ -14,7 +16,7 @@ use super::{
         Choice, ENQUEUE_TO_BACKLOG, HOOKS, Hook, Mechanism, NET_RX_ACTION, SOFTIRQ_ENTRY,
         SOFTIRQ_EXIT,
     },
-    object::{self, PodSettings},
+    object::{self, PodLayout, PodSettings},
     ring::Details,
     runtime,
 };
@@ -41,7 +43,7 @@ pub struct Start {
 pub struct Programs {
     ebpf: Ebpf,
     hooks: Vec<report::Hook>,
-    programs: Vec<Vec<String>>,
+    names: Vec<Vec<String>>,
     settings: Array<MapData, PodSettings>,
     /// Readers of the counter maps.
     pub counters: Counters,
@@ -52,44 +54,33 @@ impl Programs {
     ///
     /// Fails when the kernel refuses the object or its maps.
     pub fn start(start: &Start) -> Result<(Self, Details)> {
+        let mut guess = Guess {
+            backlog: start.choices[ENQUEUE_TO_BACKLOG] != Choice::Off,
+            by_softirq: !matches!(start.choices[NET_RX_ACTION], Choice::Only(_)),
+        };
+        let layouts = Guess::ALL.map(|guess| PodLayout(guess.layout(start.layout)));
+        let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites);
         let btf = Btf::from_sys_fs().context("cannot read /sys/kernel/btf/vmlinux")?;
-        let mut layout = start.layout;
-        layout.backlog_hooked = u32::from(start.choices[ENQUEUE_TO_BACKLOG] != Choice::Off);
-        layout.net_rx_by_softirq =
-            u32::from(!matches!(start.choices[NET_RX_ACTION], Choice::Only(_)));
-        // What can be attached decides two of the frozen globals; a wrong guess costs a second load.
-        loop {
-            let mut attempt = Attempt::new(start, layout, &btf)?;
-            let hooked = attempt.attach(ENQUEUE_TO_BACKLOG);
-            if !hooked && layout.backlog_hooked == 1 {
-                layout.backlog_hooked = 0;
-                continue;
+        // A wrong guess costs a second load of the object, a few ms.
+        let result = loop {
+            let layout = &layouts[guess.index()];
+            let ebpf = object::load(&mut loader, layout, start.log)?;
+            let mut attempt = Attempt::new(ebpf, start, layout.0, &btf);
+            match attempt.attach_all(guess) {
+                Some(better) => guess = better,
+                None => break attempt.finish(start),
             }
-            if layout.net_rx_by_softirq == 0 && !attempt.attach(NET_RX_ACTION) {
-                layout.net_rx_by_softirq = 2;
-                continue;
-            }
-            for index in NET_RX_ACTION + 1..HOOKS.len() {
-                attempt.attach(index);
-            }
-            let pair = attempt.attached(SOFTIRQ_ENTRY) && attempt.attached(SOFTIRQ_EXIT);
-            match layout.net_rx_by_softirq {
-                1 if !pair && start.choices[NET_RX_ACTION] == Choice::Auto => {
-                    layout.net_rx_by_softirq = 0;
-                    continue;
-                }
-                0 => {}
-                _ => attempt.replace_net_rx_action(pair),
-            }
-            return attempt.finish(start);
-        }
+        };
+        drop(btf);
+        runtime::release_memory();
+        result
     }
 
     /// Each hook, with how often the kernel skipped its programs so far.
     #[must_use]
     pub fn hooks(&self) -> Vec<report::Hook> {
         let mut hooks = self.hooks.clone();
-        for (hook, programs) in hooks.iter_mut().zip(&self.programs) {
+        for (hook, programs) in hooks.iter_mut().zip(&self.names) {
             for name in programs {
                 if let Some(status) = self.ebpf.program(name).and_then(runtime::status) {
                     hook.runs = sum(hook.runs, status.runs);
@@ -121,6 +112,44 @@ impl Programs {
     }
 }
 
+/// What two of the frozen globals say before it is known what attaches.
+#[derive(Clone, Copy)]
+struct Guess {
+    /// `enqueue_to_backlog` is hooked.
+    backlog: bool,
+    /// `NET_RX` runs are measured at `softirq_entry/exit`, not at `net_rx_action`.
+    by_softirq: bool,
+}
+
+impl Guess {
+    const ALL: [Self; 4] = [
+        Self::of(false, false),
+        Self::of(false, true),
+        Self::of(true, false),
+        Self::of(true, true),
+    ];
+
+    const fn of(backlog: bool, by_softirq: bool) -> Self {
+        Self {
+            backlog,
+            by_softirq,
+        }
+    }
+
+    /// Index in [`Self::ALL`].
+    fn index(self) -> usize {
+        usize::from(self.backlog) * 2 + usize::from(self.by_softirq)
+    }
+
+    fn layout(self, layout: Layout) -> Layout {
+        Layout {
+            backlog_hooked: u32::from(self.backlog),
+            net_rx_by_softirq: u32::from(self.by_softirq),
+            ..layout
+        }
+    }
+}
+
 fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a + b),
@@ -139,15 +168,49 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(start: &'a Start, layout: Layout, btf: &'a Btf) -> Result<Self> {
-        Ok(Self {
-            ebpf: object::load(layout, start.ring_bytes, start.drop_sites, start.log)?,
+    fn new(ebpf: Ebpf, start: &'a Start, layout: Layout, btf: &'a Btf) -> Self {
+        Self {
+            ebpf,
             btf,
             layout,
             choices: &start.choices,
             hooks: HOOKS.iter().map(unattached).collect(),
             programs: vec![Vec::new(); HOOKS.len()],
-        })
+        }
+    }
+
+    /// Attaches every hook; or, if `guess` proves wrong, says what to load instead.
+    fn attach_all(&mut self, guess: Guess) -> Option<Guess> {
+        if !self.attach(ENQUEUE_TO_BACKLOG) && guess.backlog {
+            return Some(Guess {
+                backlog: false,
+                ..guess
+            });
+        }
+        let forced = matches!(self.choices[NET_RX_ACTION], Choice::Only(_));
+        if forced || !guess.by_softirq {
+            let attached = self.attach(NET_RX_ACTION);
+            if forced && !attached && !guess.by_softirq {
+                return Some(Guess {
+                    by_softirq: true,
+                    ..guess
+                });
+            }
+        }
+        for index in NET_RX_ACTION + 1..HOOKS.len() {
+            self.attach(index);
+        }
+        let pair = self.attached(SOFTIRQ_ENTRY) && self.attached(SOFTIRQ_EXIT);
+        if guess.by_softirq && !pair && self.choices[NET_RX_ACTION] == Choice::Auto {
+            return Some(Guess {
+                by_softirq: false,
+                ..guess
+            });
+        }
+        if !self.attached(NET_RX_ACTION) {
+            self.replace_net_rx_action(pair && guess.by_softirq);
+        }
+        None
     }
 
     fn attached(&self, index: usize) -> bool {
@@ -243,7 +306,7 @@ impl<'a> Attempt<'a> {
             Programs {
                 ebpf: self.ebpf,
                 hooks: self.hooks,
-                programs: self.programs,
+                names: self.programs,
                 settings,
                 counters,
             },
@@ -264,6 +327,9 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name)
         .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
 }
+
+/// What aya attaches kprobes through; there without `CONFIG_KPROBES` never.
+const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe";
 
 fn attach_program(ebpf: &mut Ebpf, program: &str, hook: &str, btf: &Btf) -> Result<()> {
     let program = ebpf
@@ -287,6 +353,11 @@ fn attach_program(ebpf: &mut Ebpf, program: &str, hook: &str, btf: &Btf) -> Resu
             p.attach()?;
         }
         Program::KProbe(p) => {
+            if !Path::new(KPROBE_PMU).exists() {
+                return Err(anyhow!(
+                    "this kernel has no kprobes ({KPROBE_PMU} is missing)"
+                ));
+            }
             p.load()?;
             p.attach(hook, 0)?;
         }
@@ -306,15 +377,19 @@ fn unload(ebpf: &mut Ebpf, program: &str) {
     };
 }
 
-/// The error and its causes on one line; of a verifier log only the last line that says why.
+/// Why the kernel refused, on one line; of a verifier log only the last line that says why.
 fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let text = match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
+            format!("not loaded: {io_error}\n{verifier_log}")
+        }
+        _ => format!("{error:#}"),
+    };
     let mut lines = text.lines().map(str::trim);
-    let first = lines
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches("Verifier output: 0")
-        .to_owned();
+    let first = lines.next().unwrap_or_default().to_owned();
     let why = lines.rfind(|line| {
         !line.is_empty()
             && !["stack depth", "processed", "verification time", ":", "max_"]
@@ -322,7 +397,29 @@ fn one_line(error: &anyhow::Error) -> String {
                 .any(|statistic| line.starts_with(statistic))
     });
     match why {
-        Some(why) => format!("{first} {why}"),
+        Some(why) => format!("{first}: {why}"),
         None => first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_is_found_at_its_index() {
+        for (index, guess) in Guess::ALL.iter().enumerate() {
+            assert_eq!(guess.index(), index);
+        }
+    }
+
+    #[test]
+    fn of_a_verifier_log_the_line_that_says_why_is_kept() {
+        let log = "0: R1=ctx()\n5: (71) r1 = *(u8 *)(r2 +0)\nR2 invalid mem access 'scalar'\nprocessed 6 insns\n";
+        let error = anyhow!("load failed\n{log}");
+        assert_eq!(
+            one_line(&error),
+            "load failed: R2 invalid mem access 'scalar'"
+        );
     }
 }

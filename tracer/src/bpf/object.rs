@@ -39,19 +39,28 @@ pod!(/// [`DropKey`] for aya.
 pod!(/// [`DropCounters`] for aya.
     PodDropCounters(DropCounters));
 
-/// Creates the maps and prepares the programs; nothing is attached.
-pub(super) fn load(layout: Layout, ring_bytes: u32, drop_sites: u32, log: bool) -> Result<Ebpf> {
-    let layout = PodLayout(layout);
-    let cpus = layout.0.cpus;
+/// A loader that sizes the maps for this host.
+pub(super) fn loader<'a>(layout: &Layout, ring_bytes: u32, drop_sites: u32) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("LAYOUT", &layout, true)
-        .map_max_entries("CPUS", cpus)
-        .map_max_entries("IRQS", cpus * layout.0.irqs)
-        .map_max_entries("NAPIS", cpus * NAPI_SLOTS)
+        // It has parsed the kernel's whole BTF, for relocations; the object has none.
+        .btf(None)
+        .map_max_entries("CPUS", layout.cpus)
+        .map_max_entries("IRQS", layout.cpus * layout.irqs)
+        .map_max_entries("NAPIS", layout.cpus * NAPI_SLOTS)
         .map_max_entries("DROPS", drop_sites)
         .map_max_entries("EVENTS", ring_bytes);
     loader
+}
+
+/// Creates the maps and prepares the programs; nothing is attached.
+pub(super) fn load<'a>(
+    loader: &mut EbpfLoader<'a>,
+    layout: &'a PodLayout,
+    log: bool,
+) -> Result<Ebpf> {
+    loader
+        .override_global("LAYOUT", layout, true)
         .load(if log { OBJECT_WITH_LOG } else { OBJECT })
         .context("cannot load the eBPF object")
 }

@@ -21,6 +21,15 @@ pub(super) fn status(program: &Program) -> Option<Status> {
     Some(parse(&text))
 }
 
+/// Gives the memory that parsing the kernel's BTF took back to the system.
+pub(super) fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time; it only returns free pages.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn program_fd(program: &Program) -> Option<BorrowedFd<'_>> {
     let fd = match program {
         Program::BtfTracePoint(p) => p.fd(),

@@ -1,4 +1,8 @@
 //! The command line: arguments to options, errors to exit statuses.
+#![expect(
+    clippy::doc_markdown,
+    reason = "clap prints these comments as help, where backticks would show"
+)]
 
 mod doctor;
 mod run;

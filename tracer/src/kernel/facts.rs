@@ -197,6 +197,7 @@ mod tests {
                 skb_iif: Some(28),
                 skb_protocol: Some(24),
                 skb_head: Some(48),
+                skb_data: Some(64),
                 skb_network_header: Some(26),
                 dev_ifindex: Some(8),
                 dev_name: Some(1),
@@ -232,7 +233,7 @@ mod tests {
         let bytes = Writer::default().finish();
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
         assert_eq!(facts, KernelFacts::default());
-        assert_eq!(facts.offsets.absent().len(), 15);
+        assert_eq!(facts.offsets.absent().len(), 16);
     }
 
     #[test]

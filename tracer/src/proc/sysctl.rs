@@ -28,6 +28,15 @@ pub struct Sysctls {
     pub lockdown: Result<Option<Lockdown>, ProcError>,
 }
 
+/// `net.core.netdev_budget` (packets) and `netdev_budget_usecs`; `None` outside the host's own
+/// network namespace.
+#[must_use]
+pub fn netdev_budget(roots: &Roots) -> Option<(u32, u32)> {
+    let core = roots.proc.join("sys/net/core");
+    let number = |name: &str| read_value(&core.join(name), parse_number).ok();
+    Some((number("netdev_budget")?, number("netdev_budget_usecs")?))
+}
+
 /// Lockdown level: `lockdown_read` in security/lockdown/lockdown.c.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lockdown {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::page::{Page, Style, Tone, span};
+use super::page::{Page, Style, Tone};
 use super::section::hooks;
 use crate::model::report::{Hook, HookStatus};
 
@@ -43,6 +43,9 @@ pub enum CheckStatus {
     Missing,
 }
 
+/// Columns of the outcome in front of each line.
+const WORD: usize = 7;
+
 /// The first line is the answer; then the checks with their remedies, then the hooks.
 #[must_use]
 pub fn render(report: &DoctorReport, style: &Style) -> String {
@@ -70,43 +73,44 @@ pub fn render(report: &DoctorReport, style: &Style) -> String {
             CheckStatus::Warn => ("warn", Tone::Strong),
             CheckStatus::Missing => ("missing", Tone::Alarm),
         };
-        page.prose(
-            &format!("{word:<7}  {:<width$}  {}", check.name, check.detail),
+        let indent = WORD + 2 + width + 2;
+        page.item(
+            &format!("{word:<WORD$}  {:<width$}  ", check.name),
+            &check.detail,
             tone,
-            11 + width,
+            indent,
         );
         if let Some(remedy) = &check.remedy {
-            page.prose(
-                &format!("         {:<width$}  remedy: {remedy}", ""),
+            page.item(
+                &" ".repeat(indent),
+                &format!("remedy: {remedy}"),
                 Tone::Plain,
-                11 + width,
+                indent,
             );
         }
     }
     page.blank();
-    for hook in &report.hooks {
-        match hook.status {
-            HookStatus::Attached => {
-                let via = hook.via.as_deref().unwrap_or("?");
-                page.line(&[
-                    span("ok       ", Tone::Plain),
-                    span(format!("{} by {via}", hook.name), Tone::Plain),
-                ]);
-            }
-            HookStatus::Skipped | HookStatus::Failed => {
-                let tone = if hook.via.is_some() {
-                    Tone::Strong
-                } else {
-                    Tone::Alarm
-                };
-                let word = if hook.via.is_some() {
-                    "warn"
-                } else {
-                    "missing"
-                };
-                page.prose(&format!("{word:<7}  {}", hooks::missing(hook)), tone, 9);
-            }
-        }
+    let mut rest = report.hooks.as_slice();
+    while let [first, ..] = rest {
+        // Hooks that are missing for the same reason are told together.
+        let missing = first.status != HookStatus::Attached;
+        let alike = |hook: &&Hook| {
+            missing
+                && hook.status == first.status
+                && hook.via == first.via
+                && hook.reason == first.reason
+        };
+        let count = rest.iter().take_while(alike).count().max(1);
+        let (group, others) = rest.split_at(count);
+        let (word, tone) = match (first.status, &first.via) {
+            (HookStatus::Attached, _) => ("ok", Tone::Plain),
+            (_, Some(_)) => ("warn", Tone::Strong),
+            (_, None) => ("missing", Tone::Alarm),
+        };
+        let names: Vec<&str> = group.iter().map(|hook| hook.name.as_str()).collect();
+        let words = format!("{}: {}", names.join(", "), hooks::state(first));
+        page.item(&format!("{word:<WORD$}  "), &words, tone, WORD + 2);
+        rest = others;
     }
     page.finish()
 }

@@ -13,26 +13,21 @@ pub fn screen(report: &Report, style: &Style, height: usize) -> String {
     section::header::host_line(&mut page, report);
     let mut foot = Page::new(*style);
     section::hooks::only_missing(&mut foot, report);
-    section::losses::lines(&mut foot, report);
-    foot.truncate(2);
-    let body = height.saturating_sub(page.len() + foot.len() + 1);
+    foot.prose(&section::losses::summary(&report.losses), Tone::Plain, 6);
     // Drops are why one looks; CPUs say where; interrupts get what is left.
-    let drops = (body / 3).saturating_sub(2) / if style.is_wide() { 1 } else { 2 };
+    let body = height.saturating_sub(page.len() + foot.len());
     page.blank();
     section::drops::unknown(&mut page, report);
-    section::drops::sites(&mut page, report, drops.max(1), 1);
+    section::drops::compact(&mut page, report, (body / 3).saturating_sub(3).max(1));
     page.blank();
     let left = height.saturating_sub(page.len() + foot.len());
     section::cpus::table(&mut page, report, (left * 3 / 5).saturating_sub(4).max(1));
     page.blank();
     let left = height.saturating_sub(page.len() + foot.len());
     section::irqs::table(&mut page, report, left.saturating_sub(3).max(1));
-    page.truncate(height.saturating_sub(foot.len()));
+    page.truncate(height.saturating_sub(foot.len()).max(1));
     let mut text = page.finish();
-    if height > 0 {
-        text.push_str(&foot.finish());
-    }
+    text.push_str(&foot.finish());
     text.truncate(text.trim_end_matches('\n').len());
-    let _ = Tone::Plain;
     text
 }

@@ -1,5 +1,7 @@
 //! Lines of limited width, coloured for emphasis only.
 
+use std::fmt::Write as _;
+
 use unicode_width::UnicodeWidthChar;
 
 /// Below this nothing can be told; a narrower terminal is treated as this wide.
@@ -140,7 +142,7 @@ pub(super) fn span(text: impl Into<String>, tone: Tone) -> Span {
 pub(super) struct Page {
     pub style: Style,
     lines: Vec<String>,
-    /// Columns left out, as `table: column, column`.
+    /// Columns left out, as `table (column, column)`.
     omitted: Vec<String>,
     /// Whether a `?` was printed.
     unknown: bool,
@@ -202,13 +204,18 @@ impl Page {
 
     /// A sentence, broken at words; all lines but the first begin with `indent` spaces.
     pub(super) fn prose(&mut self, text: &str, tone: Tone, indent: usize) {
-        let text = self.style.clean(text);
+        self.item("", text, tone, indent);
+    }
+
+    /// A sentence behind a label that is kept as it is, broken at words; all lines but the first
+    /// begin with `indent` spaces.
+    pub(super) fn item(&mut self, label: &str, text: &str, tone: Tone, indent: usize) {
         let room = self.style.columns();
-        let lead = text.len() - text.trim_start_matches(' ').len();
-        let mut line = " ".repeat(lead.min(room / 2));
+        let text = self.style.clean(text);
+        let mut line = self.style.fit(&self.style.clean(label), room / 2);
         let mut empty = true;
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            if !empty && columns(&line) + 1 + columns(word) > room {
+        for word in words(&text) {
+            if !empty && columns(&line) + 1 + columns(&word) > room {
                 self.plain(std::mem::take(&mut line), tone);
                 line = " ".repeat(indent.min(room / 2));
                 empty = true;
@@ -217,10 +224,10 @@ impl Page {
                 line.push(' ');
             }
             let left = room - columns(&line);
-            line.push_str(&self.style.fit(word, left));
+            line.push_str(&self.style.fit(&word, left));
             empty = false;
         }
-        if !empty {
+        if !line.trim().is_empty() {
             self.plain(line, tone);
         }
     }
@@ -250,7 +257,7 @@ impl Page {
     pub(super) fn omit(&mut self, table: &str, columns: &[&str]) {
         if !columns.is_empty() {
             self.omitted
-                .push(format!("{table}: {}", columns.join(", ")));
+                .push(format!("{table} ({})", columns.join(", ")));
         }
     }
 
@@ -262,13 +269,13 @@ impl Page {
     /// What the reader has to know about the page itself.
     pub(super) fn legend(&mut self) {
         if self.unknown {
-            self.plain("? = not known here, or nothing to measure", Tone::Dim);
+            self.plain("? = not known on this host", Tone::Dim);
         }
         if !self.omitted.is_empty() {
             let text = format!(
-                "Not shown at {} columns: {}",
+                "No room in {} columns for: {}",
                 self.style.columns(),
-                self.omitted.join("; ")
+                self.omitted.join(", ")
             );
             self.prose(&text, Tone::Dim, 2);
         }
@@ -296,11 +303,36 @@ impl Page {
     fn paint(&self, out: &mut String, text: &str, tone: Tone) {
         if self.style.color && tone != Tone::Plain && !text.trim().is_empty() {
             let ansi = tone.ansi();
-            out.push_str(&format!("{ansi}{text}{ansi:#}"));
+            let _ = write!(out, "{ansi}{text}{ansi:#}");
         } else {
             out.push_str(text);
         }
     }
+}
+
+/// Words of a sentence; a number stays with its unit, and `CPU` with its number.
+fn words(text: &str) -> Vec<String> {
+    const UNITS: [&str; 12] = [
+        "%", "ns", "us", "µs", "ms", "s", "B", "kB", "MB", "GB", "packets", "times",
+    ];
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let bare = word.trim_end_matches([',', ';', ')', ':']);
+        match words.last_mut() {
+            Some(last) if UNITS.contains(&bare) && last.ends_with(|c: char| c.is_ascii_digit()) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            Some(last)
+                if last.ends_with("CPU") && word.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
 }
 
 fn more(n: usize) -> String {

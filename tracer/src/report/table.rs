@@ -5,6 +5,16 @@ use super::page::{Page, Span, Tone, columns, span};
 /// Always shown.
 pub(super) const ESSENTIAL: u8 = 0;
 
+/// When a column has nothing to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    Never,
+    /// Every cell is empty.
+    Empty,
+    /// Every cell is empty or a 0.
+    Zero,
+}
+
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
@@ -14,8 +24,8 @@ pub(super) struct Column {
     rank: u8,
     /// Columns that a long text can be shortened to; 0 if it must not be.
     shrinks_to: usize,
-    /// Left out, silently, if no cell says anything but 0.
-    idle: bool,
+    /// When it is left out without a word.
+    idle: Idle,
     /// Spaces before it.
     gap: usize,
 }
@@ -28,7 +38,7 @@ impl Column {
             right: true,
             rank,
             shrinks_to: 0,
-            idle: false,
+            idle: Idle::Never,
             gap: 2,
         }
     }
@@ -40,7 +50,7 @@ impl Column {
             right: false,
             rank,
             shrinks_to,
-            idle: false,
+            idle: Idle::Never,
             gap: 2,
         }
     }
@@ -52,14 +62,20 @@ impl Column {
             right: false,
             rank,
             shrinks_to: 0,
-            idle: true,
+            idle: Idle::Empty,
             gap: 1,
         }
     }
 
-    /// Not worth a column as long as all its cells are 0.
+    /// Not worth a column as long as all its counts are 0.
     pub(super) const fn if_any(mut self) -> Self {
-        self.idle = true;
+        self.idle = Idle::Zero;
+        self
+    }
+
+    /// Not worth a column as long as all its cells are empty.
+    pub(super) const fn if_given(mut self) -> Self {
+        self.idle = Idle::Empty;
         self
     }
 }
@@ -68,6 +84,8 @@ impl Column {
 pub(super) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Span>>,
+    /// A sentence under a row, by the row's place.
+    notes: Vec<(usize, String)>,
 }
 
 impl Table {
@@ -75,6 +93,7 @@ impl Table {
         Self {
             columns: columns.into(),
             rows: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -82,8 +101,13 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Writes heading and rows; `name` is how the note about columns left out calls the table.
-    pub(super) fn write(mut self, page: &mut Page, name: &str) {
+    /// A sentence under the row last added.
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push((self.rows.len(), note.into()));
+    }
+
+    /// Writes heading and rows, returns the columns left out for want of room; `name` is how the note about columns left out calls the table.
+    pub(super) fn write(mut self, page: &mut Page, name: &str) -> Vec<&'static str> {
         for cell in self.rows.iter_mut().flatten() {
             cell.text = page.style.clean(&cell.text);
             if cell.text == "?" {
@@ -118,9 +142,13 @@ impl Table {
             .map(|column| span(column.title, Tone::Strong))
             .collect();
         self.put(page, &shown, &widths, &heading);
-        for row in &self.rows {
+        for (at, row) in self.rows.iter().enumerate() {
             self.put(page, &shown, &widths, row);
+            for (_, note) in self.notes.iter().filter(|(under, _)| *under == at + 1) {
+                page.item("    ", note, Tone::Plain, 4);
+            }
         }
+        omitted
     }
 
     fn natural(&self, at: usize) -> usize {
@@ -136,13 +164,18 @@ impl Table {
     }
 
     fn is_idle(&self, at: usize) -> bool {
-        let says_nothing = |cell: &Span| matches!(cell.text.trim(), "" | "0" | "0 %" | "0 ns");
-        self.columns[at].idle
-            && self
-                .rows
-                .iter()
-                .filter_map(|row| row.get(at))
-                .all(says_nothing)
+        if self.columns[at].idle == Idle::Never {
+            return false;
+        }
+        let says_nothing = |cell: &Span| match self.columns[at].idle {
+            Idle::Never => false,
+            Idle::Empty => cell.text.trim().is_empty(),
+            Idle::Zero => matches!(cell.text.trim(), "" | "0" | "0 %"),
+        };
+        self.rows
+            .iter()
+            .filter_map(|row| row.get(at))
+            .all(says_nothing)
     }
 
     /// Width with every name as short as it may be.
@@ -273,6 +306,9 @@ mod tests {
         });
         table.write(&mut page, "T");
         page.legend();
-        assert!(page.finish().ends_with("Not shown at 40 columns: T: c\n"));
+        assert_eq!(
+            page.finish().lines().last(),
+            Some("No room in 40 columns for: T (c)")
+        );
     }
 }

@@ -31,8 +31,8 @@ pub fn render(report: &Report, style: &Style) -> String {
     section::drops::unknown(&mut page, report);
     section::drops::sites(&mut page, report, DROPS, ORDINARY);
     page.blank();
-    section::cpus::table(&mut page, report, CPUS);
-    section::cpus::remarks(&mut page, report);
+    let omitted = section::cpus::table(&mut page, report, CPUS);
+    section::cpus::remarks(&mut page, report, &omitted);
     page.blank();
     section::irqs::table(&mut page, report, IRQS);
     page.blank();
@@ -47,7 +47,7 @@ pub fn render(report: &Report, style: &Style) -> String {
     section::details::lines(&mut page, report);
     section::losses::lines(&mut page, report);
     for note in &report.notes {
-        page.prose(&format!("note: {note}"), Tone::Plain, 6);
+        page.item("note: ", note, Tone::Plain, 6);
     }
     page.legend();
     page.finish()

@@ -56,24 +56,28 @@ impl Variant {
 /// Builds every [`Variant`] of the workspace at `workspace` into `out_dir`, for kernels of `arch`
 /// (as Rust names it, for example `x86_64`), with cargo's intermediate files in `target_dir`.
 ///
-/// An object that did not change is not written again. Returns what it was built with. Fails when
-/// there is no eBPF toolchain, with one line that names `cargo xtask setup`, or when the crate
-/// does not compile.
-pub fn build(workspace: &Path, target_dir: &Path, out_dir: &Path, arch: &str) -> Result<Toolchain> {
-    let toolchain = Facts::gather().choose()?;
+/// An object that did not change is not written again. Fails when the crate does not compile;
+/// the compiler's words are on stderr then.
+pub fn build(
+    toolchain: &Toolchain,
+    workspace: &Path,
+    target_dir: &Path,
+    out_dir: &Path,
+    arch: &str,
+) -> Result<()> {
     eprintln!("building the eBPF object with {toolchain}");
     fs::create_dir_all(out_dir).with_context(|| format!("cannot create {}", out_dir.display()))?;
     for variant in Variant::ALL {
-        let status = command(&toolchain, workspace, target_dir, arch, variant)?
+        let status = command(toolchain, workspace, target_dir, arch, variant)?
             .status()
             .context("cannot start cargo for the eBPF object")?;
         if !status.success() {
-            bail!("{CRATE} does not compile for {TARGET} with {toolchain}: see the errors above");
+            bail!("{CRATE} does not compile for {TARGET} with {toolchain}; the compiler says why");
         }
         let built = target_dir.join(TARGET).join(PROFILE).join(CRATE);
         copy_if_changed(&built, &out_dir.join(variant.file_name()))?;
     }
-    Ok(toolchain)
+    Ok(())
 }
 
 /// The nested cargo. It must not see the settings of the cargo, clippy or rust-analyzer around it.

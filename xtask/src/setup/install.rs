@@ -72,6 +72,9 @@ fn apt_get(args: &[&str]) -> Result<Command> {
             "apt-get",
             "-o",
             "DPkg::Lock::Timeout=300",
+            // No progress bars in a log.
+            "-o",
+            "Dpkg::Use-Pty=0",
         ])
         .args(args);
     Ok(command)

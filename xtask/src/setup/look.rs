@@ -66,7 +66,7 @@ fn stands_in(package: &str) -> bool {
         "gcc" => "cc",
         "iproute2" => "ip",
         "nftables" => "nft",
-        "iptables" | "ethtool" | "bpftrace" | "g++" | "pkg-config" => package,
+        "iptables" | "bpftrace" | "g++" | "pkg-config" => package,
         // Without dpkg there is nothing to ask; if it is missing, the link says so.
         "libc6-dev" => return find_program("dpkg-query").is_none(),
         _ => return false,

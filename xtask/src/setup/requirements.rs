@@ -73,7 +73,7 @@ pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 pub const LLVM_PREFIX_VARIABLE: &str = "LLVM_SYS_221_PREFIX";
 
 /// Everything.
-pub const REQUIREMENTS: [Requirement; 19] = [
+pub const REQUIREMENTS: [Requirement; 18] = [
     apt("gcc", When::Always, "links what rustc compiles"),
     apt(
         "libc6-dev",
@@ -124,11 +124,6 @@ pub const REQUIREMENTS: [Requirement; 19] = [
         "iptables",
         When::Test,
         "the same, where the kernel has no nf_tables",
-    ),
-    apt(
-        "ethtool",
-        When::Test,
-        "switches checksum offload off, so that a checksum error is one",
     ),
     apt("bpftrace", When::Test, "the second opinion on the counts"),
     Requirement {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use xtask::build_ebpf::find_program;
 
@@ -243,7 +243,7 @@ fn live(offline: bool) -> Result<Totals> {
 }
 
 /// Runs tests, passing their output on, and adds up their summary lines. Counts one more failure if the command
-/// fails without any of them (a compile error, a crash).
+/// fails without any of them (a compile error, a crash), and fails if there was no test at all.
 fn count(command: &mut Command) -> Result<Totals> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -261,6 +261,9 @@ fn count(command: &mut Command) -> Result<Totals> {
     if !status.success() && totals.failed == 0 {
         println!("{} failed ({status})", command::words(command));
         totals = totals + Totals::FAILED;
+    }
+    if totals == Totals::default() {
+        bail!("{} ran no test", command::words(command));
     }
     Ok(totals)
 }

@@ -1,14 +1,14 @@
 //! What each CPU did: hard IRQs, `NET_RX`, drops, and the kernel's own row for it.
 
 use super::{duration, harm, nothing, number, sum, text};
-use crate::model::report::{Cpu, Report};
+use crate::model::report::{Cpu, PerCpu, Report};
 use crate::report::bar::bar;
-use crate::report::number::{count, duration as human, of, percent, ranges, ratio, times};
+use crate::report::number::{count, of, percent, ranges, ratio, times};
 use crate::report::page::{Page, Span, Tone, span};
 use crate::report::table::{Column, ESSENTIAL, Table};
 
 /// At most `rows` CPUs, the busiest, in the order of their ids; the others as one row.
-pub fn table(page: &mut Page, report: &Report, rows: usize) {
+pub fn table(page: &mut Page, report: &Report, rows: usize) -> Omitted {
     let busy = busiest(report, rows);
     let rest: Vec<&Cpu> = report
         .cpus
@@ -38,30 +38,48 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
         let all: Vec<&Cpu> = report.cpus.iter().collect();
         table.row(row(span("all", Tone::Dim), &all, &whole, None));
     }
-    table.write(page, "CPUs");
+    Omitted(table.write(page, "CPUs"))
 }
 
-/// What the table has no column for: runs cut short, refusals by the flow limit, polls outside `NET_RX`.
-pub fn remarks(page: &mut Page, report: &Report) {
-    let squeezed = sum(report
-        .cpus
-        .iter()
-        .map(|cpu| Some(cpu.softnet.map_or(0, |row| row.time_squeeze))))
-    .unwrap_or(0);
-    let by_budget = sum(report.cpus.iter().map(|cpu| cpu.budget_exhausted));
-    let by_time = sum(report.cpus.iter().map(|cpu| cpu.time_exhausted));
-    if squeezed > 0 || by_budget.is_some_and(|n| n > 0) || by_time.is_some_and(|n| n > 0) {
+/// Columns of the table that found no room.
+pub struct Omitted(Vec<&'static str>);
+
+/// What the table has no column or no room for: runs cut short, runs in ksoftirqd, refusals by the
+/// flow limit, polls outside `NET_RX`.
+pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
+    let squeezed = counted(report, |cpu| cpu.softnet.map(|row| row.time_squeeze));
+    if !squeezed.is_empty() {
         let known = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), count);
-        if by_budget.is_none() || by_time.is_none() {
+        let words = format!(
+            "NET_RX ended with work left {} on CPU {} (time_squeeze): {} at netdev_budget, {} at netdev_budget_usecs",
+            times(squeezed.values().fold(0, |sum, n| sum.saturating_add(*n))),
+            ranges(squeezed.keys().copied()),
+            known(sum(report.cpus.iter().map(|cpu| cpu.budget_exhausted))),
+            known(sum(report.cpus.iter().map(|cpu| cpu.time_exhausted)))
+        );
+        if words.contains('?') {
             page.has_unknown();
         }
-        let words = format!(
-            "NET_RX ended with work left {} (time_squeeze): {} at netdev_budget, {} at netdev_budget_usecs",
-            times(squeezed),
-            known(by_budget),
-            known(by_time)
-        );
         page.prose(&words, Tone::Plain, 2);
+    }
+    if omitted.0.contains(&"ksoftirqd") {
+        let runs = |cpu: &&Cpu| {
+            cpu.ksoftirqd_runs
+                .filter(|n| *n > 0)
+                .map(|n| (cpu.cpu, n, cpu.net_rx_runs))
+        };
+        let cpus = report.cpus.iter().filter_map(|cpu| runs(&cpu));
+        let shares: Vec<Span> = cpus
+            .map(|(cpu, n, all)| {
+                let share = all
+                    .map(|all| format!(" ({})", percent(n, all)))
+                    .unwrap_or_default();
+                text(format!("{} on CPU {cpu}{share}", count(n)))
+            })
+            .collect();
+        if !shares.is_empty() {
+            page.list("NET_RX runs in ksoftirqd:", &shares);
+        }
     }
     let limited: Vec<&Cpu> = report
         .cpus
@@ -108,7 +126,7 @@ pub fn remarks(page: &mut Page, report: &Report) {
 
 const COLUMNS: [Column; 19] = [
     Column::number("CPU", ESSENTIAL),
-    Column::number("node", 5).if_any(),
+    Column::number("node", 5).if_given(),
     Column::number("hard IRQs", ESSENTIAL),
     Column::bar(ESSENTIAL),
     Column::number("IRQ time", 9),
@@ -117,16 +135,25 @@ const COLUMNS: [Column; 19] = [
     Column::number("busy", 7),
     Column::number("runs", 6),
     Column::number("packets", ESSENTIAL),
-    Column::number("/run", 8),
+    Column::number("pkts/run", 8),
     Column::number("wait p99", 1),
     Column::number("run p99", 2),
     Column::number("drops", ESSENTIAL),
     Column::number("refused", ESSENTIAL).if_any(),
     Column::number("squeezed", 4).if_any(),
-    Column::number("budget", 10).if_any(),
-    Column::number("time", 10).if_any(),
+    Column::number("by budget", 10).if_any(),
+    Column::number("by time", 10).if_any(),
     Column::number("ksoftirqd", 3).if_any(),
 ];
+
+/// CPUs whose `field` is more than 0.
+fn counted(report: &Report, field: fn(&Cpu) -> Option<u64>) -> PerCpu {
+    let counts = report
+        .cpus
+        .iter()
+        .filter_map(|cpu| field(cpu).map(|n| (cpu.cpu, n)));
+    counts.filter(|(_, n)| *n > 0).collect()
+}
 
 /// What shares are taken of.
 struct Whole {
@@ -244,15 +271,11 @@ pub fn net_rx_shares(report: &Report) -> Vec<Span> {
     cpus.retain(|(_, ns)| *ns > 0);
     cpus.sort_by_key(|(cpu, ns)| (std::cmp::Reverse(*ns), cpu.cpu));
     let words = |(cpu, ns): &(&Cpu, u64)| {
-        let wait = cpu
-            .net_rx_wait_ns
-            .map(|p| format!(", wait p99 {}", human(p.p99, true)))
-            .unwrap_or_default();
+        let busy = percent(*ns, report.duration_ns);
         text(format!(
-            "CPU {} {} ({} busy{wait})",
+            "CPU {} {} ({busy} busy)",
             cpu.cpu,
-            percent(*ns, whole),
-            percent(*ns, report.duration_ns)
+            percent(*ns, whole)
         ))
     };
     cpus.iter().map(words).collect()

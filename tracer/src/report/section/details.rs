@@ -1,5 +1,7 @@
 //! What the single events add: coverage, the slowest runs, a few drops.
 
+use std::fmt::Write as _;
+
 use super::text;
 use crate::model::event::{Event, Flow, What};
 use crate::model::report::{Irq, Report};
@@ -37,8 +39,9 @@ pub fn lines(page: &mut Page, report: &Report) {
 fn part(page: &mut Page, label: &str, events: &[Event], report: &Report) {
     for (at, event) in events.iter().take(SHOWN).enumerate() {
         let label = if at == 0 { label } else { "" };
-        page.prose(
-            &format!("  {label:<14}  {}", words(event, report)),
+        page.item(
+            &format!("  {label:<14}  "),
+            &words(event, report),
             Tone::Plain,
             18,
         );
@@ -55,7 +58,7 @@ fn words(event: &Event, report: &Report) -> String {
                 .find(|one: &&Irq| one.irq == *irq)
                 .map_or("", |irq| irq.name.as_str());
             format!(
-                "{} CPU {cpu}, IRQ {irq} {name}",
+                "{} on CPU {cpu}, IRQ {irq} {name}",
                 duration(*handler_ns, true)
             )
         }
@@ -69,7 +72,7 @@ fn words(event: &Event, report: &Report) -> String {
         } => {
             let wait = wait_ns.map_or_else(|| "?".to_owned(), |ns| duration(ns, true));
             let mut words = format!(
-                "{} CPU {cpu}, waited {wait}, {} packets",
+                "{} on CPU {cpu}, waited {wait}, {} packets",
                 duration(*run_ns, true),
                 count(u64::from(*packets))
             );
@@ -97,11 +100,11 @@ fn words(event: &Event, report: &Report) -> String {
             let what = flow.as_ref().map_or_else(|| protocol.clone(), flow_words);
             let mut words = format!("{what}, {len} B");
             if let Some(device) = device {
-                words += &format!(", {device}");
+                let _ = write!(words, ", {device}");
             }
-            words += &format!(", CPU {cpu}");
+            let _ = write!(words, ", CPU {cpu}");
             if let Some(target) = target_cpu {
-                words += &format!(" → backlog of CPU {target}");
+                let _ = write!(words, " → backlog of CPU {target}");
             }
             let reason = reason
                 .as_ref()

@@ -24,8 +24,8 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
     };
     let mut table = Table::new([
         Column::name("device", ESSENTIAL, 10),
-        Column::name("driver", 3, 8).if_any(),
-        Column::number("node", 6).if_any(),
+        Column::name("driver", 3, 8).if_given(),
+        Column::number("node", 6).if_given(),
         Column::number("rx packets", ESSENTIAL),
         Column::number("rx bytes", 1),
         Column::number("dropped", ESSENTIAL),

@@ -1,8 +1,10 @@
 //! Drop sites: the harmful ones first, the ordinary ones apart.
 
+use std::fmt::Write as _;
+
 use super::{dim, text, top_cpus};
 use crate::analyze::{benign::is_benign, stage::words};
-use crate::model::report::{Drop, PerCpu, Report};
+use crate::model::report::{Drop, PerCpu, Report, Stage};
 use crate::report::number::{bytes, count, of, percent};
 use crate::report::page::{Page, Span, Tone, span};
 use crate::report::table::{Column, ESSENTIAL, Table};
@@ -10,13 +12,72 @@ use crate::report::table::{Column, ESSENTIAL, Table};
 /// At most `harmful` and `ordinary` sites of each sort.
 pub fn sites(page: &mut Page, report: &Report, harmful: usize, ordinary: usize) {
     let (bad, fine): (Vec<&Drop>, Vec<&Drop>) = report.drops.iter().partition(|drop| !drop.benign);
+    let is_wide = page.style.is_wide();
     if !bad.is_empty() {
-        part(page, "Drops", &bad, harmful, Tone::Alarm);
+        let (shown, rest) = split(&bad, harmful);
+        if is_wide {
+            one_line_each(page, "dropped at", shown, total(&bad), Tone::Alarm);
+        } else {
+            two_lines_each(page, "Drops", shown, total(&bad), Tone::Alarm);
+        }
+        others(page, rest);
     }
+    not_listed(page, report);
+    if !fine.is_empty() {
+        page.blank();
+        let (shown, rest) = split(&fine, ordinary);
+        if is_wide {
+            one_line_each(page, "ordinary drop at", shown, total(&fine), Tone::Dim);
+        } else {
+            two_lines_each(page, "Ordinary drops", shown, total(&fine), Tone::Dim);
+        }
+        others(page, rest);
+    }
+}
+
+/// At most `rows` harmful sites, one line each whatever the width; the ordinary ones in one line.
+pub fn compact(page: &mut Page, report: &Report, rows: usize) {
+    let bad: Vec<&Drop> = report.drops.iter().filter(|drop| !drop.benign).collect();
+    if !bad.is_empty() {
+        let (shown, rest) = split(&bad, rows);
+        let mut table = Table::new([
+            Column::number("packets", ESSENTIAL),
+            Column::name("dropped at", ESSENTIAL, 20),
+            Column::name("reason", ESSENTIAL, 0),
+            Column::name("device", 1, 8),
+            Column::name("on CPU", 3, 0),
+            Column::name("backlog of", 2, 0).if_given(),
+        ]);
+        for drop in shown {
+            table.row([
+                span(count(drop.packets), Tone::Alarm),
+                text(&drop.site),
+                text(drop.reason.as_deref().unwrap_or("-")),
+                text(device(drop)),
+                text(top_cpus(&drop.per_cpu, 1)),
+                text(
+                    drop.per_target_cpu
+                        .as_ref()
+                        .map(|targets| top_cpus(targets, 1))
+                        .unwrap_or_default(),
+                ),
+            ]);
+        }
+        table.write(page, "drops");
+        others(page, rest);
+    }
+    not_listed(page, report);
+    let ordinary = worst(report, true);
+    if !ordinary.is_empty() {
+        page.list("ordinary:", &ordinary);
+    }
+}
+
+fn not_listed(page: &mut Page, report: &Report) {
     let totals = &report.drop_totals;
     if let Some(packets) = totals.unattributed.filter(|n| *n > 0) {
         let words = format!(
-            "{} more at sites that found no room in the drop table (--drop-sites)",
+            "{} more at unknown sites: the drop table was full (--drop-sites)",
             count(packets)
         );
         page.prose(&words, Tone::Alarm, 2);
@@ -28,88 +89,69 @@ pub fn sites(page: &mut Page, report: &Report, harmful: usize, ordinary: usize) 
         );
         page.prose(&words, Tone::Dim, 2);
     }
-    if !fine.is_empty() {
-        page.blank();
-        part(page, "Ordinary drops", &fine, ordinary, Tone::Dim);
-    }
 }
 
-fn part(page: &mut Page, title: &'static str, drops: &[&Drop], most: usize, tone: Tone) {
+/// The first `most`, or all if only one were left.
+fn split<'a>(drops: &'a [&'a Drop], most: usize) -> (&'a [&'a Drop], &'a [&'a Drop]) {
     let shown = if drops.len() > most + 1 {
         most
     } else {
         drops.len()
     };
-    let all = drops
+    drops.split_at(shown)
+}
+
+fn total(drops: &[&Drop]) -> u64 {
+    drops
         .iter()
-        .fold(0, |sum: u64, drop| sum.saturating_add(drop.packets));
-    if page.style.is_wide() {
-        one_line_each(
-            page,
-            title,
-            drops.get(..shown).unwrap_or_default(),
-            all,
-            tone,
-        );
-    } else {
-        two_lines_each(
-            page,
-            title,
-            drops.get(..shown).unwrap_or_default(),
-            all,
-            tone,
-        );
-    }
-    let rest = drops.get(shown..).unwrap_or_default();
+        .fold(0, |sum: u64, drop| sum.saturating_add(drop.packets))
+}
+
+fn others(page: &mut Page, rest: &[&Drop]) {
     if !rest.is_empty() {
-        let packets = rest
-            .iter()
-            .fold(0, |sum: u64, drop| sum.saturating_add(drop.packets));
-        page.prose(
-            &format!(
-                "and {} more sites with {}",
-                rest.len(),
-                of(packets, "packet")
-            ),
-            Tone::Dim,
-            2,
+        let words = format!(
+            "and {} more sites with {}",
+            rest.len(),
+            of(total(rest), "packet")
         );
+        page.prose(&words, Tone::Dim, 2);
     }
 }
 
 fn one_line_each(page: &mut Page, title: &'static str, drops: &[&Drop], all: u64, tone: Tone) {
     let mut table = Table::new([
         Column::number("packets", ESSENTIAL),
-        Column::number("share", 4),
+        Column::number("share", 7),
         Column::name(title, ESSENTIAL, 24),
-        Column::name("reason", ESSENTIAL, 12),
+        Column::name("reason", ESSENTIAL, 0),
         Column::name("stage", 3, 8),
-        Column::name("device", ESSENTIAL, 8),
-        Column::name("proto", 2, 5),
-        Column::number("bytes", 5),
-        Column::name("on CPU", ESSENTIAL, 8),
-        Column::name("backlog of", 1, 8).if_any(),
+        Column::name("device", 2, 10),
+        Column::name("proto", 5, 6),
+        Column::number("bytes", 8),
+        Column::name("on CPU", 1, 0),
+        Column::name("backlog of", 1, 0).if_given(),
+        Column::name("because", 4, 0).if_given(),
     ]);
     for drop in drops {
+        let targets = drop
+            .per_target_cpu
+            .as_ref()
+            .map(|targets| top_cpus(targets, 2));
         table.row([
             span(count(drop.packets), tone),
             text(percent(drop.packets, all)),
             text(site(drop)),
-            text(drop.reason.as_deref().unwrap_or("?")),
+            text(drop.reason.as_deref().unwrap_or("-")),
             text(words(drop.stage)),
             text(device(drop)),
             text(&drop.protocol),
             text(bytes(drop.bytes)),
-            text(top_cpus(&drop.per_cpu, 3)),
-            text(
-                drop.per_target_cpu
-                    .as_ref()
-                    .map(|targets| top_cpus(targets, 3))
-                    .unwrap_or_default(),
-            ),
+            text(top_cpus(&drop.per_cpu, 2)),
+            text(targets.unwrap_or_default()),
+            text(because(drop).unwrap_or_default()),
         ]);
     }
-    table.write(page, title);
+    table.write(page, "drops");
 }
 
 fn two_lines_each(page: &mut Page, title: &'static str, drops: &[&Drop], all: u64, tone: Tone) {
@@ -132,8 +174,9 @@ fn two_lines_each(page: &mut Page, title: &'static str, drops: &[&Drop], all: u6
             text(format!("  {place}  ")),
             text(reason),
         ]);
-        page.prose(
-            &format!("{:width$}  {}", "", details(drop, all)),
+        page.item(
+            &" ".repeat(width + 2),
+            &details(drop, all),
             Tone::Dim,
             width + 2,
         );
@@ -142,24 +185,26 @@ fn two_lines_each(page: &mut Page, title: &'static str, drops: &[&Drop], all: u6
 
 /// Everything about a drop but where and why.
 fn details(drop: &Drop, all: u64) -> String {
-    let mut parts = vec![
-        words(drop.stage).to_owned(),
-        device(drop),
-        drop.protocol.clone(),
-    ];
-    parts.retain(|part| !part.is_empty());
+    let mut parts = vec![device(drop), drop.protocol.clone()];
+    if drop.stage != Stage::Other {
+        parts.insert(0, words(drop.stage).to_owned());
+    }
     parts.push(bytes(drop.bytes));
     if drop.packets < all {
         parts.push(percent(drop.packets, all));
     }
     parts.push(cpus(&drop.per_cpu, drop.per_target_cpu.as_ref()));
-    if drop.benign
-        && let Some(why) = is_benign(function(drop), drop.reason.as_deref(), drop.stage)
-    {
-        parts.push(why.to_owned());
-    }
+    parts.extend(because(drop).map(str::to_owned));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
+}
+
+/// Why an ordinary drop is one.
+fn because(drop: &Drop) -> Option<&'static str> {
+    if !drop.benign {
+        return None;
+    }
+    is_benign(function(drop), drop.reason.as_deref(), drop.stage)
 }
 
 /// `on CPU 1 → backlog of CPU 0`.
@@ -174,7 +219,7 @@ fn cpus(executing: &PerCpu, target: Option<&PerCpu>) -> String {
         .map(|target| top_cpus(target, 2))
         .filter(|target| !target.is_empty())
     {
-        words += &format!(" → backlog of CPU {target}");
+        let _ = write!(words, " → backlog of CPU {target}");
     }
     words.trim_start().to_owned()
 }

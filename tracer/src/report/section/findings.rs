@@ -17,13 +17,10 @@ pub fn lines(page: &mut Page, report: &Report) {
             2,
         );
         for (at, advice) in finding.advice.iter().enumerate() {
-            page.prose(
-                &format!("  {}. {}: {}", at + 1, advice.step, advice.why),
-                Tone::Plain,
-                5,
-            );
+            let step = format!("{}: {}", advice.step, advice.why);
+            page.item(&format!("  {}. ", at + 1), &step, Tone::Plain, 5);
             if let Some(command) = &advice.command {
-                page.prose(&format!("     {command}"), Tone::Strong, 7);
+                page.item("     ", command, Tone::Strong, 7);
             }
         }
     }

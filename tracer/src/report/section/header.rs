@@ -1,5 +1,7 @@
 //! The answer, and where and when it was found.
 
+use std::fmt::Write as _;
+
 use crate::analyze::answer::answer;
 use crate::model::report::Report;
 use crate::report::number;
@@ -14,6 +16,11 @@ pub fn answer_line(page: &mut Page, report: &Report) {
     };
     let harm = report.drop_totals.harmful.is_some_and(|n| n > 0)
         || report.drop_totals.unattributed.is_some_and(|n| n > 0)
+        || (report.drop_totals.packets.is_none()
+            && report
+                .cpus
+                .iter()
+                .any(|cpu| cpu.softnet.is_some_and(|row| row.dropped > 0)))
         || report.devices.iter().any(|device| device.rx_missed > 0);
     page.prose(&answer, if harm { Tone::Alarm } else { Tone::Strong }, 2);
 }
@@ -28,15 +35,16 @@ pub fn host_line(page: &mut Page, report: &Report) {
         number::of(u64::from(host.cpus), "CPU")
     );
     if host.nodes > 1 {
-        words += &format!(", {} nodes", host.nodes);
+        let _ = write!(words, ", {} nodes", host.nodes);
     }
-    words += &format!(
+    let _ = write!(
+        words,
         "; {}, {}",
         number::utc(report.start_unix_ns),
         number::span(report.duration_ns)
     );
     if !report.interfaces.is_empty() {
-        words += &format!("; only {}", report.interfaces.join(", "));
+        let _ = write!(words, "; only {}", report.interfaces.join(", "));
     }
     page.prose(&words, Tone::Dim, 2);
 }

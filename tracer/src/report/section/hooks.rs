@@ -21,12 +21,13 @@ pub fn lines(page: &mut Page, hooks: &[Hook]) {
         } else {
             Tone::Plain
         };
-        page.prose(&format!("  {}", missing(hook)), tone, 4);
+        page.item("  ", &missing(hook), tone, 4);
     }
     for hook in hooks {
         if let Some(missed) = hook.missed.filter(|missed| *missed > 0) {
-            page.prose(
-                &format!("  {}: skipped {} by recursion", hook.name, times(missed)),
+            page.item(
+                "  ",
+                &format!("{}: skipped {} by recursion", hook.name, times(missed)),
                 Tone::Alarm,
                 4,
             );
@@ -65,25 +66,24 @@ pub fn summary(hooks: &[Hook]) -> String {
     )
 }
 
-/// `net_rx_action: not attached, softirq_entry/exit instead: fentry: Operation not permitted`.
+/// `enqueue_to_backlog: softnet_stat instead (fentry: Operation not permitted)`.
 pub fn missing(hook: &Hook) -> String {
-    let state = match hook.status {
-        HookStatus::Attached => "attached",
-        HookStatus::Skipped => "skipped",
-        HookStatus::Failed => "failed",
+    format!("{}: {}", hook.name, state(hook))
+}
+
+/// How a hook stands, without its name.
+pub fn state(hook: &Hook) -> String {
+    let state = match (hook.status, &hook.via) {
+        (HookStatus::Attached, Some(via)) => format!("by {via}"),
+        (HookStatus::Attached, None) => "attached".to_owned(),
+        (_, Some(via)) => format!("{via} instead"),
+        (HookStatus::Skipped, None) => "skipped".to_owned(),
+        (HookStatus::Failed, None) => "not attached".to_owned(),
     };
-    let instead = match &hook.via {
-        Some(via) if hook.status == HookStatus::Attached => format!(" by {via}"),
-        Some(via) => format!(", {via} instead"),
-        None if hook.status == HookStatus::Attached => String::new(),
-        None => ", nothing instead".to_owned(),
-    };
-    let reason = hook
-        .reason
-        .as_ref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
-    format!("{} {state}{instead}{reason}", hook.name)
+    match &hook.reason {
+        Some(reason) => format!("{state} ({reason})"),
+        None => state,
+    }
 }
 
 /// As [`lines`], for a report that may have none to complain about.

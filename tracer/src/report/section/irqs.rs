@@ -22,19 +22,18 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
     let wide = page.style.is_wide();
     let mut table = Table::new([
         Column::number("IRQ", ESSENTIAL),
-        Column::name("name", ESSENTIAL, 12),
-        Column::name("device", 4, 8).if_any(),
-        Column::number("queue", 5).if_any(),
-        Column::number("node", 6).if_any(),
+        Column::name("name", ESSENTIAL, 18),
+        Column::name("device", 4, 8).if_given(),
+        Column::number("queue", 5).if_given(),
+        Column::number("node", 6).if_given(),
         Column::number("count", ESSENTIAL),
-        Column::name("on CPU", ESSENTIAL, 8),
+        Column::name("on CPU", ESSENTIAL, 0),
         Column::number("mean", 2),
         Column::number("max", 1),
-        Column::name("affinity", ESSENTIAL, 5),
-        Column::name("effective", 3, 5),
+        Column::name("affinity", ESSENTIAL, 8),
     ]);
     for irq in report.irqs.iter().take(shown) {
-        table.row(row(irq, if wide { 5 } else { 2 }, report.host.nodes > 1));
+        table.row(row(irq, if wide { 5 } else { 1 }, report.host.nodes > 1));
     }
     table.write(page, "IRQs");
     if let Some((_, rest)) = report
@@ -44,24 +43,16 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
     {
         let interrupts = sum(rest.iter().map(|irq| Some(irq.count))).unwrap_or(0);
         let words = format!(
-            "and {} more with {} together",
-            count_of(rest),
+            "and {} more {} with {} together",
+            rest.len(),
+            if rest.len() == 1 { "IRQ" } else { "IRQs" },
             of(interrupts, "interrupt")
         );
         page.prose(&words, Tone::Dim, 2);
     }
 }
 
-fn count_of(irqs: &[Irq]) -> String {
-    format!(
-        "{} IRQ{}",
-        irqs.len(),
-        if irqs.len() == 1 { "" } else { "s" }
-    )
-}
-
-fn row(irq: &Irq, most: usize, nodes: bool) -> [Span; 11] {
-    let or_unknown = |text_: &Option<String>| text(text_.clone().unwrap_or_else(|| "?".to_owned()));
+fn row(irq: &Irq, most: usize, nodes: bool) -> [Span; 10] {
     let node = match irq.node {
         Some(node) if nodes => text(node.to_string()),
         _ => nothing(),
@@ -76,9 +67,19 @@ fn row(irq: &Irq, most: usize, nodes: bool) -> [Span; 11] {
         text(top_cpus(&irq.per_cpu, most)),
         duration(irq.handler_ns.map(|time| time.mean)),
         duration(irq.handler_ns.map(|time| time.max)),
-        or_unknown(&irq.affinity),
-        or_unknown(&irq.effective_affinity),
+        text(affinity(irq)),
     ]
+}
+
+/// The mask, and behind an arrow what the hardware does with it where that is something else.
+fn affinity(irq: &Irq) -> String {
+    match (&irq.affinity, &irq.effective_affinity) {
+        (Some(asked), Some(effective)) if asked == effective => asked.clone(),
+        (Some(asked), Some(effective)) => format!("{asked} → {effective}"),
+        (Some(asked), None) => asked.clone(),
+        (None, Some(effective)) => format!("? → {effective}"),
+        (None, None) => "?".to_owned(),
+    }
 }
 
 /// Timer, reschedule and function calls by CPU; the others in one line.
@@ -91,7 +92,7 @@ pub fn vectors(page: &mut Page, report: &Report) {
         Column::name("vector", ESSENTIAL, 6),
         Column::name("what", ESSENTIAL, 12),
         Column::number("count", ESSENTIAL),
-        Column::name("on CPU", ESSENTIAL, 8),
+        Column::name("on CPU", ESSENTIAL, 0),
     ]);
     let telling: Vec<&ArchIrq> = TELLING
         .iter()
@@ -123,7 +124,7 @@ pub fn vectors(page: &mut Page, report: &Report) {
         .map(|cpu| Some(cpu.softnet.and_then(|row| row.received_rps).unwrap_or(0))));
     if let Some(woken) = woken.filter(|woken| *woken > 0) {
         let words = format!(
-            "RPS woke its target CPUs {} (received_rps); it pays in CAL",
+            "RPS woke its target CPUs {} (received_rps), each time by a CAL",
             times(woken)
         );
         page.prose(&words, Tone::Plain, 2);

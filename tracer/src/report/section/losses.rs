@@ -1,5 +1,7 @@
 //! What tracer itself did not see. Always told, also when it is nothing.
 
+use std::fmt::Write as _;
+
 use crate::model::report::{Losses, Report};
 use crate::report::number::{count, of};
 use crate::report::page::{Page, Tone};
@@ -17,15 +19,16 @@ pub fn lines(page: &mut Page, report: &Report) {
     }
     page.prose(&summary(losses), tone, 6);
     if losses.ring_full > 0 {
-        page.prose(
-            "      the ring loses single events only; counts are exact (--ring-size)",
+        page.item(
+            "      ",
+            "a full ring loses single events only, counts are exact; see --ring-size",
             Tone::Plain,
             6,
         );
     }
     if losses.detail_limited > 0 {
         let words = format!(
-            "left out by request: {} (--detail-rate, --events); counts are exact",
+            "by request: {} left out (--detail-rate); counts are exact",
             of(losses.detail_limited, "single event")
         );
         page.prose(&words, Tone::Dim, 2);
@@ -59,7 +62,7 @@ pub fn summary(losses: &Losses) -> String {
         count(losses.unreadable)
     );
     if losses.undecodable > 0 {
-        causes += &format!(", undecodable {}", count(losses.undecodable));
+        let _ = write!(causes, ", undecodable {}", count(losses.undecodable));
     }
     if any(losses) {
         return format!("lost: {causes}");

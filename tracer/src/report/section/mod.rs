@@ -60,7 +60,7 @@ fn sum(values: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
         .try_fold(0, |sum: u64, n| n.map(|n| sum.saturating_add(n)))
 }
 
-/// The CPUs with the largest counts and their shares: `0 97 %, 1 3 %`; only the id if there is one.
+/// The CPUs with the largest counts and their shares: `0:97%, 1:3%`; only the id if there is one.
 fn top_cpus(per_cpu: &PerCpu, most: usize) -> String {
     let mut counts: Vec<(u32, u64)> = per_cpu
         .iter()
@@ -77,7 +77,7 @@ fn top_cpus(per_cpu: &PerCpu, most: usize) -> String {
     let mut shares: Vec<String> = counts
         .iter()
         .take(most)
-        .map(|(cpu, n)| format!("{cpu} {}", number::percent(*n, all).replace(' ', "")))
+        .map(|(cpu, n)| format!("{cpu}:{}", number::percent(*n, all).replace(' ', "")))
         .collect();
     if counts.len() > most {
         shares.push(format!("+{}", counts.len() - most));
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn the_busiest_cpus_come_first_and_the_rest_is_a_number() {
         assert_eq!(top_cpus(&[(3, 5)].into(), 2), "3");
-        assert_eq!(top_cpus(&[(0, 3), (1, 97)].into(), 2), "1 97%, 0 3%");
+        assert_eq!(top_cpus(&[(0, 3), (1, 97)].into(), 2), "1:97%, 0:3%");
         assert_eq!(
             top_cpus(&[(0, 1), (1, 1), (2, 1), (3, 1)].into(), 2),
-            "0 25%, 1 25%, +2"
+            "0:25%, 1:25%, +2"
         );
         assert_eq!(top_cpus(&PerCpu::new(), 2), "");
     }

@@ -21,9 +21,9 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
         Column::number("id", 4),
         Column::number("polls", ESSENTIAL),
         Column::number("packets", ESSENTIAL),
-        Column::number("/poll", 2),
+        Column::number("pkts/poll", 2),
         Column::number("full budget", 1),
-        Column::name("on CPU", ESSENTIAL, 8),
+        Column::name("on CPU", ESSENTIAL, 0),
     ]);
     for napi in report.napi.iter().take(shown) {
         table.row([
@@ -42,7 +42,7 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
             number(Some(napi.full_budget)),
             text(top_cpus(
                 &napi.per_cpu,
-                if page.style.is_wide() { 6 } else { 3 },
+                if page.style.is_wide() { 6 } else { 2 },
             )),
         ]);
     }

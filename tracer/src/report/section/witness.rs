@@ -1,97 +1,111 @@
 //! Traced counts beside the kernel's own: one line for those that agree, each one that does not.
 
-use super::{number, span, text};
+use std::fmt::Write as _;
+
+use super::{number, text};
 use crate::model::report::{Reconciliation, Report};
 use crate::report::number::signed;
-use crate::report::page::{Page, Span, Tone};
+use crate::report::page::{Page, Span, Tone, span};
 use crate::report::table::{Column, ESSENTIAL, Table};
 
-/// At most `rows` counters that differ.
+/// At most `rows` counters that differ, or that the kernel alone has.
 pub fn table(page: &mut Page, report: &Report, rows: usize) {
     if report.reconciliation.is_empty() {
         return;
     }
     page.prose(&summary(report), Tone::Plain, 2);
-    let differing = differing(report);
-    let shown = if differing.len() > rows + 1 {
+    let worth: Vec<&Reconciliation> = report
+        .reconciliation
+        .iter()
+        .filter(|row| differs(row) || alone(row))
+        .collect();
+    let shown = if worth.len() > rows + 1 {
         rows
     } else {
-        differing.len()
+        worth.len()
     };
-    let Some(listed) = differing.get(..shown).filter(|listed| !listed.is_empty()) else {
+    if shown == 0 {
         return;
-    };
-    if page.style.is_wide() {
-        let mut table = Table::new([
-            Column::name("counter", ESSENTIAL, 20),
-            Column::number("kernel", ESSENTIAL),
-            Column::number("traced", ESSENTIAL),
-            Column::number("residual", ESSENTIAL),
-        ]);
-        write(page, &mut table, listed);
-        table.write(page, "counters");
-    } else {
-        let mut table = Table::new([
-            Column::name("counter", ESSENTIAL, 12),
-            Column::number("kernel", ESSENTIAL),
-            Column::number("traced", ESSENTIAL),
-            Column::number("residual", ESSENTIAL),
-        ]);
-        write(page, &mut table, listed);
-        table.write(page, "counters");
     }
-    let rest = differing.len() - shown;
-    if rest > 0 {
-        page.prose(&format!("and {rest} more that differ"), Tone::Dim, 2);
-    }
-}
-
-fn write(_page: &mut Page, table: &mut Table, rows: &[&Reconciliation]) {
-    for row in rows {
+    let mut table = Table::new([
+        Column::name("counter", ESSENTIAL, 12),
+        Column::number("kernel", ESSENTIAL),
+        Column::number("traced", ESSENTIAL),
+        Column::number("residual", ESSENTIAL),
+    ]);
+    for row in worth.iter().take(shown) {
         table.row([
             text(&row.counter),
             number(Some(row.delta)),
             number(row.traced),
             residual(row),
         ]);
+        if let Some(explanation) = &row.explanation {
+            table.note(explanation);
+        }
+    }
+    table.write(page, "counters");
+    if worth.len() > shown {
+        page.prose(
+            &format!("and {} more that differ", worth.len() - shown),
+            Tone::Dim,
+            2,
+        );
     }
 }
 
+/// A difference is alarming as far as nothing explains it.
 fn residual(row: &Reconciliation) -> Span {
+    let unexplained = row
+        .explanation
+        .as_deref()
+        .is_none_or(|words| words.contains("unexplained"));
     match row.residual {
-        Some(residual) => span(signed(residual), Tone::alarm_if(residual != 0)),
+        Some(residual) => span(
+            signed(residual),
+            Tone::alarm_if(residual != 0 && unexplained),
+        ),
         None => text("?"),
     }
 }
 
-fn differing(report: &Report) -> Vec<&Reconciliation> {
-    report
-        .reconciliation
-        .iter()
-        .filter(|row| row.residual.is_some_and(|residual| residual != 0))
-        .collect()
+fn differs(row: &Reconciliation) -> bool {
+    row.residual.is_some_and(|residual| residual != 0)
 }
 
-/// `Kernel counters: 11 of 13 agree with what was traced, 2 could not be traced`.
+/// Counted by the kernel, and not to be traced here.
+fn alone(row: &Reconciliation) -> bool {
+    row.traced.is_none() && row.delta > 0
+}
+
+/// `Kernel counters: 11 of 13 equal what was traced, 2 could not be traced`.
 pub fn summary(report: &Report) -> String {
     let all = report.reconciliation.len();
-    let differ = differing(report).len();
+    let differ = report
+        .reconciliation
+        .iter()
+        .filter(|row| differs(row))
+        .count();
     let untraced = report
         .reconciliation
         .iter()
         .filter(|row| row.traced.is_none())
         .count();
-    let agree = all - differ - untraced;
-    let mut words = if differ == 0 && untraced == 0 {
-        format!("Kernel counters: all {all} agree exactly with what was traced")
+    let equal = all.saturating_sub(differ + untraced);
+    let mut words = if equal == all {
+        format!("Kernel counters: all {all} equal what was traced")
     } else {
-        format!("Kernel counters: {agree} of {all} agree exactly with what was traced")
+        format!("Kernel counters: {equal} of {all} equal what was traced")
     };
     if untraced > 0 {
-        words += &format!(", {untraced} could not be traced");
+        let _ = write!(words, ", {untraced} could not be traced");
     }
     if differ > 0 {
-        words += &format!(", {differ} differ{}", if differ == 1 { "s" } else { "" });
+        let _ = write!(
+            words,
+            ", {differ} differ{}",
+            if differ == 1 { "s" } else { "" }
+        );
     }
     words
 }
