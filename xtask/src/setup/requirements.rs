@@ -67,7 +67,7 @@ const fn apt(name: &'static str, when: When, why: &'static str) -> Requirement {
     }
 }
 
-/// Major version of the LLVM that bpf-linker is built with: not older than that of rustc-web.
+/// Where Debian puts the LLVM that bpf-linker is built with: not older than that of rustc-web.
 pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// By this variable llvm-sys, the binding that bpf-linker uses, finds it.
 pub const LLVM_PREFIX_VARIABLE: &str = "LLVM_SYS_221_PREFIX";

@@ -146,6 +146,9 @@ fn clippy_ebpf(offline: bool) -> Result<Totals> {
                 "--package",
                 "tracer-ebpf",
                 "--all-features",
+                // Without std there is no unwinding.
+                "--profile",
+                "bpf",
                 "--target-dir",
             ])
             .arg(command::target_dir().join("clippy-ebpf"))
