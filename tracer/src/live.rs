@@ -64,7 +64,11 @@ pub struct Options {
 
 /// A device that `--interface` named does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no network device '{name}' here; there are: {}", known.join(", "))]
+#[error(
+    "no network device '{name}' here; there are: {}; a device of another namespace: \
+     ip netns exec NS tracer run …",
+    known.join(", ")
+)]
 pub struct UnknownInterface {
     /// As given.
     pub name: String,

@@ -89,7 +89,12 @@ fn main() -> ExitCode {
 
 fn perform(task: Task) -> Result<()> {
     match task {
-        Task::Setup { offline, purpose } => setup::setup(purpose, offline),
+        Task::Setup { offline, purpose } => {
+            if setup::setup(purpose, offline)? == 0 {
+                eprintln!("nothing is missing");
+            }
+            Ok(())
+        }
         Task::BuildEbpf { release: _ } => {
             let out = command::target_dir().join("bpf");
             let toolchain = build_ebpf::Facts::gather().choose()?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::fate::fate;
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{count, of, percent, ranges, span};
 
@@ -11,12 +12,15 @@ const CONCENTRATED_PERCENT: u64 = 60;
 /// A CPU takes part in `NET_RX` from this share of its time on, in percent.
 const TAKES_PART_PERCENT: u64 = 1;
 
+/// A CPU that spends more than this share of the window in `NET_RX` is busy, in percent. Rule 4's threshold.
+const BUSY_PERCENT: u64 = 85;
+
 /// What the host did with its packets in the window.
 #[must_use]
 pub fn answer(report: &Report) -> String {
     let mut parts = vec![drops(report)];
     parts.extend(missed(report));
-    parts.extend(net_rx(report));
+    parts.extend(net_rx(report).filter(|_| cpus_matter(report)));
     parts.join("; ")
 }
 
@@ -28,24 +32,9 @@ fn drops(report: &Report) -> String {
     let on = interfaces(report);
     let unattributed = report.drop_totals.unattributed.unwrap_or(0);
     if let Some(worst) = harmful.first() {
-        let all = harmful
-            .iter()
-            .fold(0, |sum: u64, site| sum.saturating_add(site.packets));
-        let mut words = refused(report, worst).unwrap_or_else(|| {
-            format!(
-                "{} dropped at {}{on}",
-                of(worst.packets, "packet"),
-                worst.place()
-            )
-        });
-        let others = all - worst.packets.min(all);
-        // Less than half a percent elsewhere: the table tells, the sentence need not.
-        if u128::from(others) * 200 > u128::from(all) {
-            let _ = write!(
-                words,
-                ", {} of all harmful drops",
-                percent(worst.packets, all)
-            );
+        let mut words = refused(report, worst).unwrap_or_else(|| dropped(report, worst));
+        if let Some(others) = others(report, &harmful) {
+            let _ = write!(words, "; also {others}");
         }
         if unattributed > 0 {
             let _ = write!(words, "; {} more at unknown sites", count(unattributed));
@@ -73,11 +62,95 @@ fn drops(report: &Report) -> String {
     };
     let other = report.drop_totals.other_devices.unwrap_or(0);
     if other > 0 {
-        let _ = write!(words, "; {} elsewhere", count(other));
+        // What is not listed is only counted: nobody knows which of it is ordinary.
+        let _ = write!(
+            words,
+            "; {} elsewhere, ordinary ones included",
+            count(other)
+        );
     } else if let Some(kernel) = softnet_refused(report) {
         words = format!("no drops traced{on} in {lasted}, but softnet_stat counts {kernel}");
     }
     words
+}
+
+/// Whether the spread of `NET_RX` has to do with the answer. A full socket or a firewall has
+/// nothing to do with it, unless a CPU was at its limit, too.
+fn cpus_matter(report: &Report) -> bool {
+    let harmful = group(report, false);
+    let Some(worst) = harmful.first() else {
+        return true;
+    };
+    worst.is_full_backlog()
+        || report.devices.iter().any(|device| device.rx_missed > 0)
+        || report.cpus.iter().any(|cpu| {
+            let busy = u128::from(cpu.net_rx_ns.unwrap_or(0)) * 100;
+            busy > u128::from(BUSY_PERCENT) * u128::from(report.duration_ns)
+                || cpu.softnet.is_some_and(|row| row.time_squeeze > 0)
+        })
+}
+
+/// `29,115 UDP packets found the receive buffer of a socket full (SOCKET_RCVBUFF at
+/// udp_queue_rcv_one_skb) on eth1`; without words for the reason, where they were dropped.
+fn dropped(report: &Report, site: &Site<'_>) -> String {
+    let on = devices(report, site);
+    let words = site.reason.and_then(|reason| {
+        let fate = fate(reason, site.packets)?;
+        let packets = of(site.packets, site.noun());
+        Some(format!("{packets} {fate} ({reason} at {})", site.function))
+    });
+    let words = words.unwrap_or_else(|| {
+        let packets = of(site.packets, "packet");
+        format!("{packets} dropped at {}", site.place())
+    });
+    words + &on
+}
+
+/// All sites but the worst: the second by its cause, the others as a sum. `None` if they are less
+/// than half a percent: the table tells, the sentence need not.
+fn others(report: &Report, harmful: &[Site<'_>]) -> Option<String> {
+    let all = packets(harmful);
+    let (_, rest) = harmful.split_first()?;
+    if u128::from(packets(rest)) * 200 <= u128::from(all) {
+        return None;
+    }
+    let (second, rest) = rest.split_first()?;
+    let mut words = count(second.packets);
+    let backlogs = Some(backlog_cpus(report, second))
+        .filter(|cpus| second.is_full_backlog() && !cpus.is_empty());
+    let fate = second.reason.and_then(|reason| {
+        let fate = fate(reason, second.packets)?;
+        Some(format!(" {fate} ({reason})"))
+    });
+    match (backlogs.as_deref(), fate) {
+        (Some([cpu]), _) => {
+            let _ = write!(words, " refused by CPU {cpu}'s full backlog");
+        }
+        (Some(cpus), _) => {
+            let cpus = ranges(cpus.iter().copied());
+            let _ = write!(words, " refused by the full backlogs of CPUs {cpus}");
+        }
+        (None, Some(fate)) => words += &fate,
+        (None, None) => {
+            let _ = write!(words, " at {}", second.place());
+        }
+    }
+    if !rest.is_empty() {
+        let places = if rest.len() == 1 { "place" } else { "places" };
+        let _ = write!(
+            words,
+            " and {} at {} other {places}",
+            count(packets(rest)),
+            rest.len()
+        );
+    }
+    Some(words)
+}
+
+fn packets(sites: &[Site<'_>]) -> u64 {
+    sites
+        .iter()
+        .fold(0, |sum: u64, site| sum.saturating_add(site.packets))
 }
 
 /// `kfree_skb` is not there: what the kernel's own counters still say.
@@ -105,6 +178,8 @@ struct Site<'a> {
     packets: u64,
     /// By target CPU, as far as known.
     targets: PerCpu,
+    /// By device and its namespace; without a device an empty name.
+    devices: BTreeMap<String, u64>,
 }
 
 impl Site<'_> {
@@ -122,6 +197,24 @@ impl Site<'_> {
             None => self.function.to_owned(),
         }
     }
+
+    fn noun(&self) -> &'static str {
+        match self.stage {
+            Stage::Tcp => "TCP packet",
+            Stage::Udp => "UDP packet",
+            _ => "packet",
+        }
+    }
+}
+
+/// `eth1@receiver`, the namespace only if it is not tracer's own; `None` if the packets had no device.
+#[must_use]
+pub fn device_of(drop: &Drop) -> Option<String> {
+    let name = drop.device.as_deref()?;
+    Some(match &drop.netns {
+        Some(netns) => format!("{name}@{netns}"),
+        None => name.to_owned(),
+    })
 }
 
 /// Sites with most packets first.
@@ -146,8 +239,12 @@ fn group(report: &Report, benign: bool) -> Vec<Site<'_>> {
                 stage: *stage,
                 packets: 0,
                 targets: PerCpu::new(),
+                devices: BTreeMap::new(),
             });
         entry.packets = entry.packets.saturating_add(drop.packets);
+        let name = device_of(drop).unwrap_or_default();
+        let on_device = entry.devices.entry(name).or_default();
+        *on_device = on_device.saturating_add(drop.packets);
         for (cpu, packets) in drop.per_target_cpu.iter().flatten() {
             let target = entry.targets.entry(*cpu).or_default();
             *target = target.saturating_add(*packets);
@@ -163,24 +260,7 @@ fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
     if !site.is_full_backlog() {
         return None;
     }
-    let known = site
-        .targets
-        .values()
-        .fold(0, |sum: u64, n| sum.saturating_add(*n));
-    let cpus: Vec<u32> = if known == site.packets {
-        site.targets
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(cpu, _)| *cpu)
-            .collect()
-    } else {
-        // The target was not traced for all: the kernel's rows say which CPUs refused anything at all.
-        let rows = softnet_rows(report);
-        if rows.len() > 1 && !report.interfaces.is_empty() {
-            return None;
-        }
-        rows.into_keys().collect()
-    };
+    let cpus = backlog_cpus(report, site);
     let offered = offered(report, &cpus, site.packets);
     let of_all = offered
         .map(|all| format!(" of {}", count(all)))
@@ -199,8 +279,47 @@ fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
         "{who} refused {}{of_all} {noun} at {}{}",
         count(site.packets),
         site.place(),
-        interfaces(report)
+        devices(report, site)
     ))
+}
+
+/// CPUs whose backlog refused the packets of `site`; none if nobody knows.
+fn backlog_cpus(report: &Report, site: &Site<'_>) -> Vec<u32> {
+    let known = site
+        .targets
+        .values()
+        .fold(0, |sum: u64, n| sum.saturating_add(*n));
+    if known == site.packets {
+        let refusing = site.targets.iter().filter(|(_, n)| **n > 0);
+        return refusing.map(|(cpu, _)| *cpu).collect();
+    }
+    // The target was not traced for all: the kernel's rows say which CPUs refused anything at all.
+    let rows = softnet_rows(report);
+    if rows.len() > 1 && !report.interfaces.is_empty() {
+        return Vec::new();
+    }
+    rows.into_keys().collect()
+}
+
+/// ` on eth1@redis and eth2`: devices with at least half a percent of the packets, the first with
+/// most. Empty if the packets had none.
+fn devices(report: &Report, site: &Site<'_>) -> String {
+    let mut devices: Vec<(&str, u64)> = site
+        .devices
+        .iter()
+        .map(|(name, n)| (name.as_str(), *n))
+        .filter(|(_, n)| u128::from(*n) * 200 >= u128::from(site.packets))
+        .collect();
+    devices.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), *name));
+    match devices.as_slice() {
+        [] | [("", _), ..] => interfaces(report),
+        [(one, _)] => format!(" on {one}"),
+        [(one, _), rest @ ..] if rest.iter().any(|(name, _)| name.is_empty()) => {
+            format!(" on {one} and elsewhere")
+        }
+        [(one, _), (two, _)] => format!(" on {one} and {two}"),
+        [(one, _), rest @ ..] => format!(" on {one} and {} other devices", rest.len()),
+    }
 }
 
 /// Packets that came to these CPUs, refused ones included. Unknown for a selection of devices: the
@@ -409,7 +528,7 @@ mod tests {
         let report = report(vec![cpu(0, 0, 0), cpu(1, 0, 0)], vec![backlog(5, None)]);
         assert_eq!(
             answer(&report),
-            "5 packets dropped at enqueue_to_backlog (CPU_BACKLOG)"
+            "5 packets found the backlog of a CPU full (CPU_BACKLOG at enqueue_to_backlog)"
         );
     }
 
@@ -465,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_site_has_its_share_of_all_harmful_drops() {
+    fn the_worst_cause_is_told_in_words_and_the_second_beside_it() {
         let socket = |packets, site: &str| Drop {
             site: site.into(),
             reason: Some("SOCKET_RCVBUFF".into()),
@@ -486,7 +605,58 @@ mod tests {
         );
         assert_eq!(
             answer(&report),
-            "1,000 packets dropped at udp_queue_rcv_one_skb (SOCKET_RCVBUFF), 98 % of all harmful drops"
+            "1,000 UDP packets found the receive buffer of a socket full \
+             (SOCKET_RCVBUFF at udp_queue_rcv_one_skb); also 20 at tcp_v4_rcv"
+        );
+    }
+
+    #[test]
+    fn a_full_socket_is_told_with_its_device_and_without_the_cpus() {
+        let socket = Drop {
+            site: "udp_queue_rcv_one_skb".into(),
+            reason: Some("SOCKET_RCVBUFF".into()),
+            device: Some("svb".into()),
+            netns: Some("str_b".into()),
+            packets: 19_758,
+            stage: Stage::Udp,
+            ..Drop::default()
+        };
+        let report = report(
+            vec![cpu(0, 3_000_000, 0), cpu(1, 97_000_000, 2_442)],
+            vec![socket, backlog(2_442, Some([(1, 2_442)].into()))],
+        );
+        assert_eq!(
+            answer(&report),
+            "19,758 UDP packets found the receive buffer of a socket full \
+             (SOCKET_RCVBUFF at udp_queue_rcv_one_skb) on svb@str_b; \
+             also 2,442 refused by CPU 1's full backlog"
+        );
+    }
+
+    #[test]
+    fn a_backlog_drop_names_its_device() {
+        let on = |device: &str, packets| Drop {
+            device: Some(device.into()),
+            ..backlog(packets, Some([(1, packets)].into()))
+        };
+        let told = |drops| answer(&report(vec![cpu(0, 0, 0), cpu(1, 0, 29_115)], drops));
+        assert!(told(vec![on("rx0", 995), on("if2", 5)]).ends_with("(CPU_BACKLOG) on rx0 and if2"));
+        assert!(told(vec![on("rx0", 996), on("if2", 4)]).ends_with("(CPU_BACKLOG) on rx0"));
+        assert!(
+            told(vec![on("rx0", 9), on("a", 1), on("b", 1)])
+                .ends_with("on rx0 and 2 other devices")
+        );
+    }
+
+    #[test]
+    fn drops_outside_the_selected_devices_may_be_ordinary() {
+        let mut report = report(vec![cpu(0, 0, 0)], vec![]);
+        report.interfaces = vec!["lo".into()];
+        report.drop_totals.packets = Some(59_872);
+        report.drop_totals.other_devices = Some(59_872);
+        assert_eq!(
+            answer(&report),
+            "no drops on lo in 10 s; 59,872 elsewhere, ordinary ones included"
         );
     }
 

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod benign;
 pub mod details;
+pub mod fate;
 pub mod names;
 pub mod percentiles;
 pub mod reconcile;

@@ -1,9 +1,11 @@
 //! What `tracer doctor` found out about this host.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use super::page::{Page, Style, Tone};
-use super::section::hooks;
+use super::section::hooks::{self, Standing};
 use crate::model::report::{Hook, HookStatus};
 
 /// Everything that decides whether `tracer run` works here, and how well.
@@ -102,33 +104,37 @@ pub fn render(report: &DoctorReport, style: &Style) -> String {
         };
         let count = rest.iter().take_while(alike).count().max(1);
         let (group, others) = rest.split_at(count);
-        let (word, tone) = match (first.status, &first.via) {
-            (HookStatus::Attached, _) => ("ok", Tone::Plain),
-            (_, Some(_)) => ("warn", Tone::Strong),
-            (_, None) => ("missing", Tone::Alarm),
+        let (word, tone) = match hooks::standing(first) {
+            Standing::Attached | Standing::NotNeeded => ("ok", Tone::Plain),
+            Standing::Substitute => ("warn", Tone::Strong),
+            Standing::Missing => ("missing", Tone::Alarm),
         };
         let names: Vec<&str> = group.iter().map(|hook| hook.name.as_str()).collect();
-        let words = format!("{}: {}", names.join(", "), hooks::state(first));
+        let mut words = format!("{}: {}", names.join(", "), hooks::state(first));
+        // Where nothing can be told at all, nobody asks what in particular.
+        if missing && report.can_run {
+            let effects: Vec<&str> = group.iter().filter_map(hooks::effect).collect();
+            if !effects.is_empty() {
+                let _ = write!(words, "; effect: {}", effects.join(", "));
+            }
+        }
         page.item(&format!("{word:<WORD$}  "), &words, tone, WORD + 2);
         rest = others;
     }
     page.finish()
 }
 
-/// `tracer can run here: 8 of 9 hooks attach`.
+/// `tracer can run here: 9 of 9 hooks covered, 2 by substitutes`.
 #[must_use]
 pub fn answer(report: &DoctorReport) -> String {
-    let attached = report
-        .hooks
-        .iter()
-        .filter(|hook| hook.status == HookStatus::Attached)
-        .count();
     let all = report.hooks.len();
     if report.can_run {
-        return match all - attached {
-            0 => format!("tracer can run here: all {all} hooks attach"),
-            _ => format!("tracer can run here: {attached} of {all} hooks attach"),
-        };
+        let covered = hooks::covered(&report.hooks);
+        let mut words = format!("tracer can run here: {covered} of {all} hooks covered");
+        if let Some(substitutes) = hooks::substitutes(&report.hooks) {
+            let _ = write!(words, ", {substitutes}");
+        }
+        return words;
     }
     let missing = report
         .checks

@@ -238,7 +238,7 @@ pub fn healthy() -> Report {
                 cpu: 2,
                 what: What::NetRx {
                     wait_ns: Some(4_000),
-                    run_ns: 212_000,
+                    run_ns: 168_000,
                     packets: 31,
                     ksoftirqd: false,
                     budget_exhausted: false,
@@ -660,6 +660,54 @@ pub fn hidden_names() -> Report {
         "kernel.kptr_restrict is 2: functions are shown as addresses; set it to 1 to see names"
             .into(),
         "this kernel gives no drop reasons (they came with 5.17)".into(),
+    ];
+    report
+}
+
+/// A socket that nobody reads, on a host where neither fentry nor kprobe can be attached.
+pub fn full_socket() -> Report {
+    let mut report = incident();
+    report.findings.clear();
+    report.drops[0].packets = 2_442;
+    report.drops[0].per_target_cpu = None;
+    report.drops[1].packets = 19_758;
+    report.drops.swap(0, 1);
+    report.drop_totals.harmful = Some(22_200);
+    report.drop_totals.packets = Some(22_203);
+    for cpu in &mut report.cpus {
+        cpu.net_rx_ns = cpu.net_rx_ns.map(|ns| ns / 2);
+        cpu.budget_exhausted = Some(u64::from(cpu.cpu == 1) * 3);
+        if let Some(row) = &mut cpu.softnet {
+            (row.dropped, row.time_squeeze) = (u64::from(cpu.cpu == 1) * 2_442, 0);
+        }
+    }
+    for hook in &mut report.hooks {
+        match hook.name.as_str() {
+            "net_rx_action" => {
+                hook.status = HookStatus::Skipped;
+                hook.via = Some("softirq_entry/exit".into());
+                hook.reason = Some("not needed: softirq_entry/exit bracket the same call".into());
+            }
+            "enqueue_to_backlog" => {
+                hook.status = HookStatus::Failed;
+                hook.via = Some("softnet_stat".into());
+                hook.reason = Some("kprobe: this kernel has no kprobes".into());
+            }
+            _ => {}
+        }
+    }
+    let why = "per CPU not traceable (enqueue_to_backlog is not hooked); \
+               the total of all CPUs agrees (2,442)";
+    report.reconciliation = vec![
+        Reconciliation {
+            counter: "softnet_stat dropped cpu1".into(),
+            delta: 2_442,
+            traced: None,
+            residual: None,
+            explanation: Some(why.into()),
+        },
+        agree("softnet_stat dropped total", 2_442),
+        agree("eth1 rx_dropped", 2_442),
     ];
     report
 }

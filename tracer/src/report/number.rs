@@ -56,7 +56,8 @@ pub fn duration(ns: u64, unicode: bool) -> String {
     scaled(ns, &units)
 }
 
-/// A length of time in a sentence: `10 s`, `1.5 s`, `250 ms`.
+/// A length of time in a sentence: `10 s`, `1.5 s`, `250 ms`. Rounded so that an interval that ends a little early
+/// or late reads as it was asked for.
 #[must_use]
 pub fn span(ns: u64) -> String {
     if ns >= 100_000_000_000 {
@@ -65,12 +66,15 @@ pub fn span(ns: u64) -> String {
             count(ns.saturating_add(500_000_000) / 1_000_000_000)
         );
     }
-    if ns >= 1_000_000_000 {
+    if ns >= 995_000_000 {
         let tenths = ns.saturating_add(50_000_000) / 100_000_000;
         return match tenths % 10 {
             0 => format!("{} s", tenths / 10),
             tenth => format!("{}.{tenth} s", tenths / 10),
         };
+    }
+    if ns >= 100_000_000 {
+        return format!("{} ms", (ns + 5_000_000) / 10_000_000 * 10);
     }
     duration(ns, true)
 }
@@ -251,6 +255,11 @@ mod tests {
         assert_eq!(span(10_003_000_000), "10 s");
         assert_eq!(span(1_500_000_000), "1.5 s");
         assert_eq!(span(250_000_000), "250 ms");
+        for ns in [999_000_000, 999_999_999, 1_000_000_000, 1_003_000_000] {
+            assert_eq!(span(ns), "1 s", "{ns}");
+        }
+        assert_eq!(span(501_000_000), "500 ms");
+        assert_eq!(span(99_000_000), "99 ms");
     }
 
     proptest! {

@@ -7,6 +7,9 @@ use unicode_width::UnicodeWidthChar;
 /// Below this nothing can be told; a narrower terminal is treated as this wide.
 pub(super) const MIN_WIDTH: usize = 40;
 
+/// Explains the `?`.
+pub(super) const UNKNOWN: &str = "? = not known";
+
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
@@ -266,10 +269,15 @@ impl Page {
         self.unknown = true;
     }
 
+    /// Whether a `?` was printed.
+    pub(super) fn shows_unknown(&self) -> bool {
+        self.unknown
+    }
+
     /// What the reader has to know about the page itself.
     pub(super) fn legend(&mut self) {
         if self.unknown {
-            self.plain("? = not known on this host", Tone::Dim);
+            self.plain(UNKNOWN, Tone::Dim);
         }
         if !self.omitted.is_empty() {
             let text = format!(

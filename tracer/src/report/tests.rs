@@ -28,7 +28,8 @@ snapshots!(
     many_cpus,
     benign_only,
     lossy,
-    hidden_names
+    hidden_names,
+    full_socket
 );
 
 #[test]
@@ -53,9 +54,10 @@ fn a_block_is_eight_lines_at_most_and_ends_with_the_losses() {
 }
 
 #[test]
-fn a_screen_fits_its_height_and_ends_with_the_losses() {
+fn a_screen_fits_its_height_and_tells_the_losses() {
     for height in 3..60 {
-        let screen = live::screen(&fixture::lossy(), &style(80), height);
+        let report = fixture::lossy();
+        let screen = live::screen(&report, Some(&report), &style(80), height);
         assert!(screen.lines().count() <= height, "{height}:\n{screen}");
         assert!(
             screen.contains("lost:") || height < 5,
@@ -64,11 +66,25 @@ fn a_screen_fits_its_height_and_ends_with_the_losses() {
     }
     insta::assert_snapshot!(
         "screen_80x24",
-        live::screen(&fixture::incident(), &style(80), 24)
+        live::screen(
+            &fixture::incident(),
+            Some(&fixture::incident()),
+            &style(80),
+            24
+        )
+    );
+    insta::assert_snapshot!(
+        "screen_unknown_80x24",
+        live::screen(
+            &fixture::no_kfree_skb(),
+            Some(&fixture::no_kfree_skb()),
+            &style(80),
+            24
+        )
     );
     insta::assert_snapshot!(
         "screen_120x40",
-        live::screen(&fixture::many_cpus(), &style(120), 40)
+        live::screen(&fixture::many_cpus(), None, &style(120), 40)
     );
 }
 
@@ -385,7 +401,7 @@ mod arbitrary {
             for text in [
                 text::render(&report, &style),
                 block::render_block(&report, &style),
-                live::screen(&report, &style, 30),
+                live::screen(&report, Some(&report), &style, 30),
             ] {
                 for line in text.lines() {
                     prop_assert!(line.width() <= width, "{} > {width}: {line:?}", line.width());

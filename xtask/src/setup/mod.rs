@@ -10,11 +10,11 @@ pub use requirements::Purpose;
 use requirements::{Kind, Requirement};
 
 /// Makes sure that everything for `purpose` is there. With `offline` it only looks: it names what is
-/// missing and fails if anything is.
-pub fn setup(purpose: Purpose, offline: bool) -> Result<()> {
+/// missing and fails if anything is. Returns how many things it installed.
+pub fn setup(purpose: Purpose, offline: bool) -> Result<usize> {
     let missing = look::missing(purpose)?;
     if missing.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     eprint!("{}", list(&missing));
     if offline {
@@ -28,7 +28,7 @@ pub fn setup(purpose: Purpose, offline: bool) -> Result<()> {
     let left = look::missing(purpose)?;
     if left.is_empty() {
         eprintln!("installed {}", things(missing.len()));
-        return Ok(());
+        return Ok(missing.len());
     }
     eprint!("{}", list(&left));
     bail!(

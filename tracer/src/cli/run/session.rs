@@ -141,20 +141,26 @@ impl Session {
             }
         };
         now.traced.undecodable = self.details.undecodable();
-        let window = Window::between(&self.last, &now);
-        let report = summarize(&window, &self.live.facts, None);
+        let since = |snapshot| {
+            let window = Window::between(snapshot, &now);
+            summarize(&window, &self.live.facts, None)
+        };
+        let report = since(&self.last);
+        let since_start = self.screen.is_some().then(|| since(&self.first));
         self.last = now;
-        self.show(report)
+        self.show(report, since_start.as_ref())
     }
 
-    fn show(&self, report: Report) -> Result<()> {
+    /// Shows an interval; a screen also tells what happened `since_start`.
+    fn show(&self, report: Report, since_start: Option<&Report>) -> Result<()> {
         let style = self.style();
         let mut out = io::stdout().lock();
         match (&self.screen, self.args.format) {
             (Some(screen), _) => {
                 let (width, height) = terminal::size().unwrap_or((style.width, 24));
                 drop(out);
-                screen.show(&live::screen(&report, &Style { width, ..style }, height))?;
+                let style = Style { width, ..style };
+                screen.show(&live::screen(&report, since_start, &style, height))?;
             }
             (None, Format::Json) => line(&mut out, &Record::Window(report))?,
             (None, Format::Text) => writeln!(out, "{}", block::render_block(&report, &style))?,

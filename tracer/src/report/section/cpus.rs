@@ -62,6 +62,9 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
         }
         page.prose(&words, Tone::Plain, 2);
     }
+    if squeezed.is_empty() {
+        used_up(page, report, omitted);
+    }
     if omitted.0.contains(&"ksoftirqd") {
         let runs = |cpu: &&Cpu| {
             cpu.ksoftirqd_runs
@@ -120,6 +123,31 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
                 "packet"
             )
         );
+        page.prose(&words, Tone::Plain, 2);
+    }
+}
+
+/// Runs that used up their budget or their time, where they have no column.
+fn used_up(page: &mut Page, report: &Report, omitted: &Omitted) {
+    let parts = [
+        (
+            "by budget",
+            "budget",
+            counted(report, |cpu| cpu.budget_exhausted),
+        ),
+        ("by time", "time", counted(report, |cpu| cpu.time_exhausted)),
+    ];
+    let told: Vec<String> = parts
+        .iter()
+        .filter(|(column, _, runs)| omitted.0.contains(column) && !runs.is_empty())
+        .map(|(_, what, runs)| {
+            let all = runs.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
+            let cpus = ranges(runs.keys().copied());
+            format!("{what} {} on CPU {cpus}", times(all))
+        })
+        .collect();
+    if !told.is_empty() {
+        let words = format!("NET_RX runs used up their {}", told.join(", their "));
         page.prose(&words, Tone::Plain, 2);
     }
 }
@@ -270,13 +298,11 @@ pub fn net_rx_shares(report: &Report) -> Vec<Span> {
         .collect();
     cpus.retain(|(_, ns)| *ns > 0);
     cpus.sort_by_key(|(cpu, ns)| (std::cmp::Reverse(*ns), cpu.cpu));
-    let words = |(cpu, ns): &(&Cpu, u64)| {
+    let words = |(at, (cpu, ns)): (usize, &(&Cpu, u64))| {
         let busy = percent(*ns, report.duration_ns);
-        text(format!(
-            "CPU {} {} ({busy} busy)",
-            cpu.cpu,
-            percent(*ns, whole)
-        ))
+        let share = percent(*ns, whole);
+        let of_it = if at == 0 { " of it" } else { "" };
+        text(format!("{share}{of_it} on CPU {} ({busy} busy)", cpu.cpu))
     };
-    cpus.iter().map(words).collect()
+    cpus.iter().enumerate().map(words).collect()
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::text;
 use crate::model::event::{Event, Flow, What};
-use crate::model::report::{Irq, Report};
-use crate::report::number::{count, duration, percent};
+use crate::model::report::{Cpu, Irq, Report};
+use crate::report::number::{count, duration, of, percent};
 use crate::report::page::{Page, Span, Tone};
 
 /// Events of each sort that are shown.
@@ -31,20 +31,76 @@ pub fn lines(page: &mut Page, report: &Report) {
         page.list("Single events:", &kinds);
     }
     let samples = &report.samples;
-    part(page, "slowest NET_RX", &samples.slowest_net_rx, report);
-    part(page, "slowest IRQ", &samples.slowest_irqs, report);
-    part(page, "dropped", &samples.drops, report);
+    let longest = net_rx_longest(report);
+    slowest(
+        page,
+        report,
+        "net_rx",
+        "NET_RX",
+        longest,
+        &samples.slowest_net_rx,
+    );
+    let longest = irq_longest(report);
+    slowest(page, report, "irq", "IRQ", longest, &samples.slowest_irqs);
+    if !samples.drops.is_empty() {
+        page.plain("  dropped, for example:", Tone::Plain);
+        list(page, &samples.drops, report);
+    }
 }
 
-fn part(page: &mut Page, label: &str, events: &[Event], report: &Report) {
-    for (at, event) in events.iter().take(SHOWN).enumerate() {
-        let label = if at == 0 { label } else { "" };
-        page.item(
-            &format!("  {label:<14}  "),
-            &words(event, report),
-            Tone::Plain,
-            18,
-        );
+/// The longest of all, which the counters know, then the slowest of those that were streamed.
+fn slowest(
+    page: &mut Page,
+    report: &Report,
+    kind: &str,
+    name: &str,
+    longest: Option<String>,
+    events: &[Event],
+) {
+    let sent = report
+        .details
+        .iter()
+        .find(|one| one.kind == kind)
+        .map_or(0, |one| one.sent);
+    let streamed = format!("slowest of the {} streamed:", count(sent));
+    let words = match (longest, events) {
+        (None, []) => return,
+        (Some(longest), []) => format!("longest {longest}"),
+        (Some(longest), _) => format!("longest {longest}; {streamed}"),
+        (None, _) => streamed,
+    };
+    page.item("  ", &format!("{name}: {words}"), Tone::Plain, 4);
+    list(page, events, report);
+}
+
+/// `297 µs on CPU 1`: of all runs, streamed or not.
+fn net_rx_longest(report: &Report) -> Option<String> {
+    let longest = |cpu: &Cpu| Some((cpu.net_rx_run_ns?.max, cpu.cpu));
+    let (ns, cpu) = report.cpus.iter().filter_map(longest).max()?;
+    Some(format!("{} on CPU {cpu}", duration(ns, true)))
+}
+
+/// `31 µs, IRQ 36 virtio1-req.0`: of all, streamed or not; `None` if it is not known for one of them.
+fn irq_longest(report: &Report) -> Option<String> {
+    let mut longest: Option<(u64, &Irq)> = None;
+    for irq in &report.irqs {
+        let ns = irq.handler_ns?.max?;
+        if longest.is_none_or(|(most, _)| ns > most) {
+            longest = Some((ns, irq));
+        }
+    }
+    let (ns, irq) = longest?;
+    Some(format!(
+        "{}, IRQ {} {}",
+        duration(ns, true),
+        irq.irq,
+        irq.name
+    ))
+}
+
+fn list(page: &mut Page, events: &[Event], report: &Report) {
+    for event in events.iter().take(SHOWN) {
+        page.item("    ", &words(event, report), Tone::Plain, 6);
     }
 }
 
@@ -72,9 +128,9 @@ fn words(event: &Event, report: &Report) -> String {
         } => {
             let wait = wait_ns.map_or_else(|| "?".to_owned(), |ns| duration(ns, true));
             let mut words = format!(
-                "{} on CPU {cpu}, waited {wait}, {} packets",
+                "{} on CPU {cpu}, waited {wait}, {}",
                 duration(*run_ns, true),
-                count(u64::from(*packets))
+                of(u64::from(*packets), "packet")
             );
             let notes = [
                 (*ksoftirqd, "in ksoftirqd"),

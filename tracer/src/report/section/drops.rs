@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{dim, text, top_cpus};
-use crate::analyze::{benign::is_benign, stage::words};
+use crate::analyze::{answer::device_of, benign::is_benign, stage::words};
 use crate::model::report::{Drop, PerCpu, Report, Stage};
 use crate::report::number::{bytes, count, of, percent};
 use crate::report::page::{Page, Span, Tone, span};
@@ -84,7 +84,7 @@ fn not_listed(page: &mut Page, report: &Report) {
     }
     if let Some(packets) = totals.other_devices.filter(|n| *n > 0) {
         let words = format!(
-            "{} dropped outside the selected devices, not listed",
+            "{} dropped outside the selected devices, ordinary ones included, not listed",
             of(packets, "packet")
         );
         page.prose(&words, Tone::Dim, 2);
@@ -244,11 +244,12 @@ fn function(drop: &Drop) -> &str {
 
 /// `eth1@receiver`; the namespace only if it is not tracer's own.
 fn device(drop: &Drop) -> String {
-    let name = drop.device.as_deref().unwrap_or("no device");
-    match &drop.netns {
-        Some(netns) => format!("{name}@{netns}"),
-        None => name.to_owned(),
-    }
+    let name = device_of(drop);
+    // A namespace alone still says where.
+    name.unwrap_or_else(|| match &drop.netns {
+        Some(netns) => format!("no device@{netns}"),
+        None => "no device".to_owned(),
+    })
 }
 
 /// The worst sites, for a line of text.

@@ -134,14 +134,15 @@ pub fn vectors(page: &mut Page, report: &Report) {
 /// The busiest interrupts, for a line of text.
 pub fn busiest(report: &Report) -> Vec<Span> {
     let all = sum(report.irqs.iter().map(|irq| Some(irq.count))).unwrap_or(0);
-    let words = |irq: &Irq| {
+    let words = |(at, irq): (usize, &Irq)| {
+        let of_all = if at == 0 { " of all" } else { "" };
         text(format!(
-            "{} {} {} on CPU {}",
+            "{} {} on CPU {} ({}{of_all})",
             irq.irq,
             irq.name,
+            top_cpus(&irq.per_cpu, 1),
             percent(irq.count, all),
-            top_cpus(&irq.per_cpu, 1)
         ))
     };
-    report.irqs.iter().map(words).collect()
+    report.irqs.iter().enumerate().map(words).collect()
 }

@@ -33,14 +33,19 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
         Column::number("traced", ESSENTIAL),
         Column::number("residual", ESSENTIAL),
     ]);
-    for row in worth.iter().take(shown) {
+    let mut rows = worth.iter().take(shown).peekable();
+    while let Some(row) = rows.next() {
         table.row([
             text(&row.counter),
             number(Some(row.delta)),
-            number(row.traced),
+            traced(row),
             residual(row),
         ]);
-        if let Some(explanation) = &row.explanation {
+        // Neighbours with one explanation share it.
+        let again = rows
+            .peek()
+            .is_some_and(|next| next.explanation == row.explanation);
+        if let Some(explanation) = row.explanation.as_ref().filter(|_| !again) {
             table.note(explanation);
         }
     }
@@ -51,6 +56,14 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
             Tone::Dim,
             2,
         );
+    }
+}
+
+/// Where it is explained why nothing was traced, that is no unknown number.
+fn traced(row: &Reconciliation) -> Span {
+    match (row.traced, &row.explanation) {
+        (None, Some(_)) => text("-"),
+        (traced, _) => number(traced),
     }
 }
 
@@ -65,7 +78,7 @@ fn residual(row: &Reconciliation) -> Span {
             signed(residual),
             Tone::alarm_if(residual != 0 && unexplained),
         ),
-        None => text("?"),
+        None => traced(row),
     }
 }
 
