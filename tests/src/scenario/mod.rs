@@ -18,6 +18,7 @@ pub mod loss;
 pub mod peer;
 pub mod sites;
 pub mod soak;
+pub mod tcp_queue;
 
 /// Whether scenarios say what they saw; off, a scenario that passes is silent.
 static NOTES: AtomicBool = AtomicBool::new(false);
@@ -102,6 +103,7 @@ pub fn all() -> Vec<Scenario> {
         backlog::SCENARIOS,
         sites::SCENARIOS,
         details::SCENARIOS,
+        tcp_queue::SCENARIOS,
         hard_irqs::SCENARIOS,
         peer::SCENARIOS,
         loss::SCENARIOS,
