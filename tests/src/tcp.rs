@@ -97,15 +97,21 @@ fn sequence_numbers(handshake: &OwnedFd, [client, server]: [u16; 2]) -> Result<(
         let length = recv(handshake.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
             .context("no SYN-ACK among the segments of the handshake")?;
         let tcp = buffer[..length].get(IP_HEADER..).unwrap_or_default();
-        let [s0, s1, d0, d1, sequence @ .., _, flags] = tcp.first_chunk::<14>().unwrap_or(&[0; 14]);
-        let from = u16::from_be_bytes([*s0, *s1]);
-        let to = u16::from_be_bytes([*d0, *d1]);
-        if (from, to) == (server, client) && flags & SYN_ACK == SYN_ACK {
-            let [a, b, c, d, e, f, g, h] = *sequence;
-            let its_first = u32::from_be_bytes([a, b, c, d]);
-            return Ok((u32::from_be_bytes([e, f, g, h]), its_first.wrapping_add(1)));
+        let ends = (word::<2>(tcp, 0), word::<2>(tcp, 2));
+        let flags = tcp.get(13).copied().unwrap_or(0);
+        let ours = ends == (server.to_be_bytes(), client.to_be_bytes());
+        if ours && flags & SYN_ACK == SYN_ACK {
+            let its_first = u32::from_be_bytes(word(tcp, 4));
+            let next = u32::from_be_bytes(word(tcp, 8));
+            return Ok((next, its_first.wrapping_add(1)));
         }
     }
+}
+
+/// Bytes of a header; 0 behind its end.
+fn word<const N: usize>(header: &[u8], offset: usize) -> [u8; N] {
+    let bytes = header.get(offset..).unwrap_or_default();
+    bytes.first_chunk().copied().unwrap_or([0; N])
 }
 
 /// RFC 9293 over pseudo header, header and data; the header's own field is 0.

@@ -39,19 +39,19 @@ const PORT: u16 = 7013;
 const PACKETS: u64 = 800;
 
 fn renamed() -> Result<()> {
-    let receiver = Steered::new()?;
-    let netns = &receiver.pair.receiver;
-    let polled = own_napi(&receiver.pair)?;
+    let steered = Steered::new()?;
+    let netns = &steered.pair.receiver;
+    let polled = own_napi(&steered.pair)?;
     let tracer = Tracer::start(Some(netns), &["--interval", "200ms"])?;
     quiet();
     let packets = |device| device_statistic(netns, device, "rx_packets");
     let refused = |device| device_statistic(netns, device, "rx_dropped");
     let begin = (packets(OLD)?, refused(OLD)?);
-    receiver.overflow(FLOOD)?;
+    steered.overflow(FLOOD)?;
     quiet();
     let halfway = refused(OLD)? - begin.1;
     rename(netns)?;
-    receiver.overflow(FLOOD)?;
+    steered.overflow(FLOOD)?;
     quiet();
     let outcome = tracer.stop()?;
     let (received, dropped) = (packets(NEW)? - begin.0, refused(NEW)? - begin.1);
@@ -73,12 +73,9 @@ fn renamed() -> Result<()> {
             && drop.netns.is_none()
     });
     ensure!(drops.clone().count() == 1, "drops: {:#?}", report.drops);
-    let traced: u64 = drops.map(|drop| drop.packets).sum();
-    ensure!(
-        traced <= dropped,
-        "{NEW} rx_dropped {dropped}, traced {traced}"
-    );
-    fewer("rx_dropped", traced + missed, dropped)?;
+    let seen: u64 = drops.map(|drop| drop.packets).sum();
+    ensure!(seen <= dropped, "{NEW} rx_dropped {dropped}, traced {seen}");
+    fewer("rx_dropped", seen + missed, dropped)?;
     let row = report
         .reconciliation
         .iter()
