@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod flood;
+pub mod guest;
 pub mod kernel;
 pub mod netns;
 pub mod process;

@@ -1,0 +1,158 @@
+//! The VM's network cards: two, wired to each other, known by their MAC addresses.
+
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::netns::Netns;
+
+/// MAC address of the card that sends; on NUMA node 0.
+pub const SENDER_MAC: &str = "02:77:00:00:01:01";
+/// MAC address of the card that receives; on NUMA node 1.
+pub const RECEIVER_MAC: &str = "02:77:00:00:01:02";
+/// NUMA node of the receiving card.
+pub const RECEIVER_NODE: u32 = 1;
+
+/// Names of the cards, by MAC address: the kernel numbers them by bus.
+const CARDS: [(&str, &str); 2] = [
+    (SENDER_MAC, Wire::SENDER_DEVICE),
+    (RECEIVER_MAC, Wire::RECEIVER_DEVICE),
+];
+
+/// Gives the cards their names. There need not be any.
+pub(super) fn prepare() -> Result<()> {
+    for entry in fs::read_dir("/sys/class/net")? {
+        let entry = entry?;
+        let mac = fs::read_to_string(entry.path().join("address")).unwrap_or_default();
+        let Some((_, name)) = CARDS.iter().find(|(card, _)| *card == mac.trim()) else {
+            continue;
+        };
+        let old = entry.file_name();
+        let old = old.to_str().context("a device's name is no UTF-8")?;
+        if old != *name {
+            ip(&["link", "set", old, "name", name])?;
+        }
+    }
+    Ok(())
+}
+
+/// Driver of the receiving card, `None` if there is no such card.
+#[must_use]
+pub fn driver() -> Option<String> {
+    let link = PathBuf::from(format!(
+        "/sys/class/net/{}/device/driver",
+        Wire::RECEIVER_DEVICE
+    ));
+    let driver = fs::read_link(link).ok()?;
+    Some(driver.file_name()?.to_str()?.to_owned())
+}
+
+/// The two cards, each in a namespace of its own, with addresses.
+#[derive(Debug)]
+pub struct Wire {
+    /// Has [`Wire::SENDER_DEVICE`] with [`Wire::SENDER`].
+    pub sender: Netns,
+    /// Has [`Wire::RECEIVER_DEVICE`] with [`Wire::RECEIVER`].
+    pub receiver: Netns,
+}
+
+impl Wire {
+    /// Address of the sender.
+    pub const SENDER: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
+    /// Address of the receiver.
+    pub const RECEIVER: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
+    /// The card that sends.
+    pub const SENDER_DEVICE: &str = "nic0";
+    /// The card that receives.
+    pub const RECEIVER_DEVICE: &str = "nic1";
+
+    /// Moves the cards into two new namespaces; when these are dropped, the kernel moves them back.
+    pub fn new() -> Result<Self> {
+        let wire = Self {
+            sender: Netns::new("send")?,
+            receiver: Netns::new("recv")?,
+        };
+        let ends = [
+            (
+                &wire.sender,
+                Self::SENDER_DEVICE,
+                Self::SENDER,
+                (Self::RECEIVER, RECEIVER_MAC),
+            ),
+            (
+                &wire.receiver,
+                Self::RECEIVER_DEVICE,
+                Self::RECEIVER,
+                (Self::SENDER, SENDER_MAC),
+            ),
+        ];
+        for (netns, device, own, (peer, peer_mac)) in ends {
+            // The namespace before may still be on its way out.
+            crate::wait::until(
+                "the network card is here",
+                std::time::Duration::from_secs(10),
+                || {
+                    Ok(PathBuf::from(format!("/sys/class/net/{device}"))
+                        .exists()
+                        .then_some(()))
+                },
+            )?;
+            ip(&["link", "set", device, "netns", netns.name()])?;
+            netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
+            netns.ip(&["link", "set", device, "up"])?;
+            netns.ip(&[
+                "neighbour",
+                "replace",
+                &peer.to_string(),
+                "lladdr",
+                peer_mac,
+                "dev",
+                device,
+                "nud",
+                "permanent",
+            ])?;
+        }
+        for (netns, device) in [
+            (&wire.sender, Self::SENDER_DEVICE),
+            (&wire.receiver, Self::RECEIVER_DEVICE),
+        ] {
+            crate::wait::until("carrier", std::time::Duration::from_secs(15), || {
+                let state = netns
+                    .run(|| fs::read_to_string(format!("/sys/class/net/{device}/operstate")))??;
+                Ok((state.trim() == "up").then_some(()))
+            })
+            .with_context(|| format!("{device} has no carrier"))?;
+        }
+        Ok(wire)
+    }
+
+    /// IRQ numbers of a card's queues by name, as /proc/interrupts names them (`nic1-rx-0`).
+    pub fn vectors(device: &str) -> Result<Vec<(u32, String)>> {
+        let text = fs::read_to_string("/proc/interrupts")?;
+        let vectors: Vec<_> = text
+            .lines()
+            .filter_map(|line| {
+                let (irq, rest) = line.split_once(':')?;
+                let name = rest.split_ascii_whitespace().last()?;
+                let ours = name.starts_with(device) && name.contains("x-");
+                ours.then_some((irq.trim().parse().ok()?, name.to_owned()))
+            })
+            .collect();
+        if vectors.is_empty() {
+            bail!("no vectors of {device} in /proc/interrupts:\n{text}");
+        }
+        Ok(vectors)
+    }
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(args).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`ip {}`: {}",
+        args.join(" "),
+        said.trim()
+    );
+    Ok(())
+}
