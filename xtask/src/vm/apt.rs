@@ -40,7 +40,7 @@ impl Release {
         let release = Self {
             directory: directory.to_owned(),
         };
-        command::run(release.apt("apt-get").args(["-q", "update"]))
+        command::run(release.apt("apt-get").args(["-qq", "update"]))
             .with_context(|| format!("cannot fetch the package lists of Debian {suite}"))?;
         Ok(release)
     }
@@ -82,7 +82,7 @@ impl Release {
         recreate(&debs)?;
         command::run(
             self.apt("apt-get")
-                .args(["-q", "download"])
+                .args(["-qq", "download"])
                 .args(packages)
                 .current_dir(&debs),
         )?;
@@ -93,7 +93,7 @@ impl Release {
     pub fn unpack_closure(&self, packages: &[&str], root: &Path) -> Result<()> {
         command::run(
             self.apt("apt-get")
-                .args(["-q", "-y", "--download-only", "install"])
+                .args(["-qq", "-y", "--download-only", "install"])
                 .args(packages),
         )?;
         let archives = self.directory.join("cache/archives");

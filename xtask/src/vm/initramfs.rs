@@ -30,12 +30,8 @@ const PROGRAMS: &[&str] = &[
     "usr/sbin/nft",
     "usr/sbin/tc",
 ];
-/// What those load by themselves: of kmod, the decompressors of modules.
-const LOADED_LATER: &[&str] = &[
-    "usr/lib/x86_64-linux-gnu/liblzma.so.5",
-    "usr/lib/x86_64-linux-gnu/libzstd.so.1",
-    "usr/lib/x86_64-linux-gnu/libz.so.1",
-];
+/// What those load by themselves: modprobe, when it meets a compressed module.
+const LOADED_LATER: &[&str] = &["usr/lib/x86_64-linux-gnu/liblzma.so.5"];
 /// Names of protocols, which nft wants to know.
 const FILES: &[&str] = &["etc/protocols", "etc/services"];
 

@@ -20,6 +20,8 @@ const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "iproute2",
     "kmod",
+    // kmod loads it when it meets a module that is compressed.
+    "liblzma5",
     "netbase",
     "nftables",
     "redis-server",
