@@ -109,11 +109,17 @@ impl Known {
     }
 }
 
-/// Since 7.0 the package of the image only depends on one with the image and one with the modules.
+/// Since 7.0 the package of the image only depends on one with the image, one with the modules and one with the
+/// list of what is built in.
 fn is_part_of_kernel(package: &str) -> bool {
-    ["linux-image-", "linux-binary-", "linux-modules-"]
-        .iter()
-        .any(|prefix| package.starts_with(prefix))
+    [
+        "linux-image-",
+        "linux-binary-",
+        "linux-modules-",
+        "linux-base-",
+    ]
+    .iter()
+    .any(|prefix| package.starts_with(prefix))
 }
 
 /// The kernel in packages of the user's own.

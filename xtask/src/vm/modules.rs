@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Taken with everything below or beginning so: the guest's kernel loads parts of these when they are used.
 const WANTED: &[&str] = &[
+    // libcrc32c, which nf_tables needs, asks for these by an alias.
+    "kernel/arch/x86/crypto/crc32c",
+    "kernel/crypto/crc32c",
     "kernel/drivers/net/dummy",
     "kernel/drivers/net/ethernet/intel/igb/",
     "kernel/drivers/net/macvlan",
