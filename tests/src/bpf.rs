@@ -60,12 +60,12 @@ impl Objects {
     ///
     /// Fails after two seconds.
     pub fn wait_until_freed(&self) -> Result<()> {
-        wait::until(
-            "programs and maps are freed",
-            Duration::from_secs(2),
-            || Ok(self.intersection(&Self::loaded()?).is_empty().then_some(())),
-        )
-        .with_context(|| format!("{self:?}"))
+        let mut remaining = self.clone();
+        wait::until("freed", Duration::from_secs(2), || {
+            remaining = self.intersection(&Self::loaded()?);
+            Ok(remaining.is_empty().then_some(()))
+        })
+        .with_context(|| format!("{remaining:?} remain"))
     }
 
     /// Those of `self` that `other` has, too.

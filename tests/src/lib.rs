@@ -6,6 +6,7 @@
 //! (`cargo test -p tracer-tests --test live`) and inside VMs.
 
 pub mod bpf;
+pub mod disk;
 pub mod flood;
 pub mod guest;
 pub mod kernel;

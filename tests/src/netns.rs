@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
 };
@@ -88,15 +89,18 @@ impl Netns {
 pub fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     on_thread(|| {
         private_mounts()?;
-        mount(
+        let mounted = mount(
             Some("tracefs"),
             "/sys/kernel/tracing",
             Some("tracefs"),
             MsFlags::empty(),
             None::<&str>,
-        )
-        .context("cannot mount tracefs")?;
-        Ok(work())
+        );
+        match mounted {
+            // EBUSY: it is there already.
+            Ok(()) | Err(Errno::EBUSY) => Ok(work()),
+            Err(error) => Err(error).context("cannot mount tracefs"),
+        }
     })
 }
 

@@ -5,21 +5,15 @@
 //! below, one outside tracer's life, which none may be above. Where both pairs show the same change, nothing else
 //! happened and the traced count has to be that number; the traffic is repeated until this is so for it.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{Read as _, Write as _},
-    net::UdpSocket,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, net::UdpSocket};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::{fcntl::OFlag, unistd::sync};
+use anyhow::{Result, ensure};
+use nix::unistd::sync;
 use tracer::model::report::Report;
 
 use super::{Need, Scenario, Skip, note};
 use crate::{
+    disk::Blocks,
     flood::Flood,
     kernel::{self, gained},
     netns::Netns,
@@ -42,8 +36,6 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const ATTEMPTS: usize = 5;
-const READS: usize = 400;
-const BLOCK: usize = 4096;
 const PACKETS: u64 = 800;
 const PORT: u16 = 7003;
 
@@ -128,16 +120,15 @@ fn reconciled(report: &Report, wanted: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 fn disk_interrupts() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let path = directory.path().join("blocks");
-    let mut file = File::create(&path)?;
-    file.write_all(&vec![0x77; READS * BLOCK])?;
-    file.sync_all()?;
-    drop(file);
-    let irq = disk_irq(&path)?;
+    let blocks = Blocks::new()?;
+    let Some(irq) = blocks.irq()? else {
+        let directory = std::env::temp_dir();
+        let reason = format!("{} is on no disk with interrupts", directory.display());
+        return Err(Skip(reason).into());
+    };
     for attempt in 1..=ATTEMPTS {
         sync();
-        let seen = bracket(kernel::interrupts, None, || read_uncached(&path))?;
+        let seen = bracket(kernel::interrupts, None, || blocks.read())?;
         let mut traced = BTreeMap::new();
         for row in &seen.report.irqs {
             ensure!(
@@ -159,14 +150,16 @@ fn disk_interrupts() -> Result<()> {
             .map(|(_, count)| count)
             .sum();
         ensure!(
-            flowed >= READS as u64 / 4,
-            "{READS} reads made only {flowed} interrupts {irq}"
+            flowed >= Blocks::INTERRUPTS,
+            "{} reads made only {flowed} interrupts {irq}",
+            Blocks::COUNT
         );
         if let Some(count) = seen.undisturbed(ours) {
             let row = format!("interrupts {irq}");
             reconciled(&seen.report, |counter| counter == row)?;
             note(format_args!(
-                "IRQ {irq}: {count} interrupts for {READS} reads, all traced, per CPU (attempt {attempt})"
+                "IRQ {irq}: {count} interrupts for {} reads, all traced, per CPU (attempt {attempt})",
+                Blocks::COUNT
             ));
             return Ok(());
         }
@@ -177,53 +170,6 @@ fn disk_interrupts() -> Result<()> {
     note(format_args!(
         "never undisturbed: IRQ {irq} was inside its bracket in {ATTEMPTS} attempts"
     ));
-    Ok(())
-}
-
-/// The IRQ that reading the file raises: the one with the most interrupts meanwhile.
-fn disk_irq(path: &Path) -> Result<u32> {
-    let before = kernel::interrupts()?;
-    read_uncached(path)?;
-    let mut by_irq = BTreeMap::new();
-    for ((irq, _), count) in gained(&before, &kernel::interrupts()?) {
-        *by_irq.entry(irq).or_insert(0) += count;
-    }
-    match by_irq.into_iter().max_by_key(|(_, count)| *count) {
-        Some((irq, count)) if count >= READS as u64 / 4 => Ok(irq),
-        _ => Err(Skip(format!(
-            "reading {} raises no device interrupts",
-            path.display()
-        ))
-        .into()),
-    }
-}
-
-/// One block at a time past the page cache, so that each is a request of its own.
-fn read_uncached(path: &Path) -> Result<()> {
-    let mut file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_DIRECT.bits())
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) => {
-            return Err(Skip(format!(
-                "{} cannot be read uncached: {error}",
-                path.display()
-            ))
-            .into());
-        }
-    };
-    let mut buffer = vec![0; 2 * BLOCK];
-    let start = buffer.as_ptr().align_offset(BLOCK);
-    let block = buffer
-        .get_mut(start..start + BLOCK)
-        .context("the buffer cannot be aligned")?;
-    let mut blocks = 0;
-    while file.read(block).context("uncached read")? > 0 {
-        blocks += 1;
-    }
-    ensure!(blocks == READS, "read {blocks} of {READS} blocks");
     Ok(())
 }
 

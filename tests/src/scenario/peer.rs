@@ -1,5 +1,5 @@
-//! Provokes drops at a closed port while another tool, written by others, counts the same events: `perf stat` and
-//! `bpftrace` start tracer as their child, so that their window contains tracer's.
+//! Provokes drops at a closed port and disk interrupts while another tool, written by others, counts the same events:
+//! `perf stat` and `bpftrace` start tracer as their child, so that their window contains tracer's.
 //!
 //! Asserts for the drops with this reason, for `NET_RX` runs and for hard IRQs that tracer saw at least what happened
 //! in the middle of its window and no more than the peer did; bpftrace's own misses, which the kernel tells, count
@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Need, Scenario, Skip, note};
 use crate::{
+    disk::Blocks,
     flood::Flood,
     kernel::{self, gained, snmp},
     netns::{Pair, with_tracefs},
@@ -117,6 +118,8 @@ struct Observed {
 
 fn observe(peer: impl FnOnce(u32) -> Result<Command> + Send) -> Result<Observed> {
     let pair = Pair::new()?;
+    let blocks = Blocks::new()?;
+    let disk_irq = blocks.irq()?;
     let tracer = with_tracefs(|| {
         let mut command = peer(reason_number()?)?;
         command
@@ -128,6 +131,9 @@ fn observe(peer: impl FnOnce(u32) -> Result<Command> + Send) -> Result<Observed>
     quiet();
     let before = (kernel::softirqs("NET_RX")?, interrupts_by_cpu()?);
     let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender)?;
+    if disk_irq.is_some() {
+        blocks.read()?;
+    }
     let after = (kernel::softirqs("NET_RX")?, interrupts_by_cpu()?);
     ensure!(sent == PACKETS, "sent {sent} of {PACKETS}");
     let refused = snmp(&pair.receiver, "Udp", "NoPorts")?;

@@ -19,7 +19,9 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 
 const PORT: u16 = 7008;
 const PHASE: Duration = Duration::from_secs(14);
-const WARM_UP: Duration = Duration::from_secs(3);
+const SAMPLE: Duration = Duration::from_millis(500);
+/// Samples of the first three seconds: what the first packets allocate is no growth.
+const SETTLING: usize = 6;
 const LOW_RATE: u32 = 1000;
 /// High rate over low rate, at least.
 const RATE_RATIO: u64 = 20;
@@ -39,7 +41,6 @@ struct Phase {
 fn soak() -> Result<()> {
     let pair = Pair::new()?;
     let tracer = Tracer::start(Some(&pair.receiver), &[])?;
-    thread::sleep(WARM_UP);
     let mut resident = Vec::new();
     let low = phase(&pair, tracer.pid(), Some(LOW_RATE), &mut resident)?;
     let high = phase(&pair, tracer.pid(), None, &mut resident)?;
@@ -56,8 +57,10 @@ fn soak() -> Result<()> {
         counted + missed >= low.sent + high.sent,
         "{low:?}, {high:?}, traced {counted} (missed {missed})"
     );
-    let first = resident.first().copied().unwrap_or(0);
-    let most = resident.iter().max().copied().unwrap_or(0);
+    let settled = resident.get(SETTLING..).unwrap_or_default();
+    let first = settled.first().copied().unwrap_or(0);
+    let most = settled.iter().max().copied().unwrap_or(0);
+    ensure!(first > 0, "no samples of the memory: {resident:?}");
     ensure!(
         most <= first + GROWTH_KIB,
         "resident memory grew from {first} to {most} KiB: {resident:?}"
@@ -80,7 +83,7 @@ fn phase(pair: &Pair, pid: u32, rate: Option<u32>, resident: &mut Vec<u64>) -> R
     let sent = thread::scope(|scope| {
         let sender = scope.spawn(|| flood.run(&pair.sender));
         while !sender.is_finished() {
-            thread::sleep(Duration::from_millis(500));
+            thread::sleep(SAMPLE);
             resident.push(kernel::resident_kib(pid)?);
         }
         sender.join().map_err(|_| anyhow!("the sender panicked"))?

@@ -151,26 +151,21 @@ pub fn rx_dropped(
     )
 }
 
-/// Hard IRQs: `interrupts N` for every IRQ whose counts differ, and the total of all.
+/// Hard IRQs: `interrupts N` for every IRQ that occurred, and the total.
 #[must_use]
 pub fn hard_irqs(
     delta: &BTreeMap<u32, u64>,
     traced: Option<&BTreeMap<u32, u64>>,
     evidence: &Evidence,
 ) -> Vec<Reconciliation> {
-    let mut rows = table(
+    table(
         delta,
         traced,
         evidence,
         |irq| format!("interrupts {irq}"),
         "interrupts total",
         |_| {},
-    );
-    if let Some(total) = rows.pop() {
-        rows.retain(|row| row.residual.is_some_and(|residual| residual != 0));
-        rows.push(total);
-    }
-    rows
+    )
 }
 
 /// Whether softnet `dropped` counts a drop in `function` for `reason`: `enqueue_to_backlog` with
@@ -407,13 +402,17 @@ mod tests {
     }
 
     #[test]
-    fn hard_irqs_that_agree_are_only_in_the_total() {
+    fn every_hard_irq_that_occurred_has_a_row_with_its_residual() {
         let delta: BTreeMap<u32, u64> = [(24, 100), (25, 50), (26, 0)].into();
         let traced: BTreeMap<u32, u64> = [(24, 100), (25, 49)].into();
         let rows = hard_irqs(&delta, Some(&traced), &NO_SLACK);
         let names: Vec<_> = rows.iter().map(|row| row.counter.as_str()).collect();
-        assert_eq!(names, ["interrupts 25", "interrupts total"]);
-        assert_eq!(rows[1].residual, Some(1));
+        assert_eq!(
+            names,
+            ["interrupts 24", "interrupts 25", "interrupts total"]
+        );
+        let residuals: Vec<_> = rows.iter().map(|row| row.residual).collect();
+        assert_eq!(residuals, [Some(0), Some(1), Some(1)]);
     }
 
     #[test]

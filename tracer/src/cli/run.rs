@@ -4,11 +4,13 @@ use std::{
     io::{self, Write as _},
     pin::pin,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use signal_hook::flag;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval_at, sleep_until},
@@ -31,6 +33,9 @@ use crate::{
     },
     report::{Style, block, json, live, text},
 };
+
+/// Exit status after a second Ctrl-C, as shells have it.
+const INTERRUPTED: i32 = 130;
 
 /// Arguments of `tracer run`.
 #[derive(Debug, clap::Args)]
@@ -239,16 +244,12 @@ async fn watch(args: Args, global: Global) -> Result<ExitCode> {
         log.abort();
     }
     result?;
-    // A second Ctrl-C while the report is made ends at once; the kernel cleans up.
-    let mut report = pin!(async { session.finish() });
-    tokio::select! {
-        biased;
-        () = stop.wait() => Ok(ExitCode::from(130)),
-        result = &mut report => result.map(|()| ExitCode::SUCCESS),
-    }
+    session.finish()?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM. The first ends the run in order; the second ends the process where it stands, even
+/// if it waits for somebody to read stdout: the kernel then unloads what was attached.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
@@ -256,7 +257,13 @@ struct Stop {
 
 impl Stop {
     fn new() -> Result<Self> {
-        let on = |kind| signal(kind).context("cannot install a signal handler");
+        let again = Arc::new(AtomicBool::new(false));
+        let on = |kind: SignalKind| {
+            flag::register_conditional_shutdown(kind.as_raw_value(), INTERRUPTED, again.clone())
+                .and_then(|_| flag::register(kind.as_raw_value(), again.clone()))
+                .and_then(|_| signal(kind))
+                .context("cannot install a signal handler")
+        };
         Ok(Self {
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
@@ -385,13 +392,13 @@ impl Session {
 
     /// The report on the whole run.
     fn finish(&mut self) -> Result<()> {
+        self.screen = None;
         // The last counters first: draining takes time in which more would be counted.
         let end = self.live.snapshot(self.details.undecodable())?;
         self.drain()?;
         self.live.refresh_topology()?;
         let window = Window::between(&self.first, &end);
         let report = summarize(&window, &self.live.facts, Some(&self.collected));
-        self.screen = None;
         let mut out = io::stdout().lock();
         match self.args.format {
             Format::Json => line(&mut out, &Record::Summary(report))?,

@@ -1,0 +1,68 @@
+//! The command line as a user meets it, without privileges and without a kernel to trace.
+
+use std::process::{Command, Output};
+
+fn tracer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(args)
+        .output()
+        .expect("tracer starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn help_has_examples_and_the_exit_statuses() {
+    let output = tracer(&["--help"]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    assert!(text.contains("Examples:"), "{text}");
+    assert!(text.contains("sudo tracer run --duration 10s"), "{text}");
+    assert!(text.contains("Exit status:"), "{text}");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in ["run", "doctor"] {
+        let output = tracer(&[command, "--help"]);
+        assert!(output.status.success(), "{command}");
+        assert!(stdout(&output).contains("--format"), "{command}");
+    }
+}
+
+#[test]
+fn wrong_values_are_usage_errors_that_say_what_is_possible() {
+    for (args, words) in [
+        (["--duration", "0"], "must be longer than 0"),
+        (["--duration", "soon"], "a number and a unit"),
+        (["--interval", "1ms"], "at least 10ms"),
+        (["--ring-size", "5000"], "power of two"),
+        (["--ring-size", "2GiB"], "1GiB"),
+        (["--detail-rate", "some"], "'unlimited'"),
+        (["--drop-sites", "0"], "0 is not in 1..=1048576"),
+        (["--events", "icmp"], "possible values: irq, net_rx, drop"),
+        (["--hook", "kfree_skb"], "NAME=HOW"),
+        (["--hook", "kfree=off"], "known: enqueue_to_backlog"),
+        (
+            ["--hook", "kfree_skb=fentry"],
+            "possible: auto, tp_btf, raw_tp, off",
+        ),
+    ] {
+        let output = tracer(&["run", args[0], args[1]]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(words), "{args:?}: {text}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    assert_eq!(tracer(&["watch"]).status.code(), Some(2));
+}
