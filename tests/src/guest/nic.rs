@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, setting};
 
 /// MAC address of the card that sends; on NUMA node 0.
 pub const SENDER_MAC: &str = "02:77:00:00:01:01";
@@ -126,6 +126,20 @@ impl Wire {
         Ok(wire)
     }
 
+    /// Steers the packets of every receiving queue to the CPUs of `mask` (RPS).
+    pub fn steer(&self, mask: u32) -> Result<()> {
+        let queues = format!("/sys/class/net/{}/queues", Self::RECEIVER_DEVICE);
+        self.receiver.run(|| {
+            for entry in fs::read_dir(&queues)? {
+                let path = entry?.path();
+                if path.join("rps_cpus").exists() {
+                    setting::write(path.join("rps_cpus"), &format!("{mask:x}"))?;
+                }
+            }
+            anyhow::Ok(())
+        })?
+    }
+
     /// IRQ numbers of a card's queues by name, as /proc/interrupts names them (`nic1-rx-0`).
     pub fn vectors(device: &str) -> Result<Vec<(u32, String)>> {
         let text = fs::read_to_string("/proc/interrupts")?;
@@ -134,7 +148,9 @@ impl Wire {
             .filter_map(|line| {
                 let (irq, rest) = line.split_once(':')?;
                 let name = rest.split_ascii_whitespace().last()?;
-                let ours = name.starts_with(device) && name.contains("x-");
+                let ours = name
+                    .strip_prefix(device)
+                    .is_some_and(|rest| rest.starts_with('-'));
                 ours.then_some((irq.trim().parse().ok()?, name.to_owned()))
             })
             .collect();

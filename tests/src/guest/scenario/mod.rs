@@ -2,9 +2,15 @@
 //! file here and its line in [`all`].
 
 mod doctor;
+mod mechanisms;
+mod nic_irqs;
+mod target_cpu;
 
-use std::{process::ExitCode, time::Duration};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
 
+use anyhow::Result;
+
+use super::nic;
 pub use crate::scenario::Scenario;
 use crate::scenario::{self, Skip};
 
@@ -17,7 +23,13 @@ pub(super) const VERBOSE: &str = "TRACER_GUEST_VERBOSE";
 /// All scenarios, quick ones first.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let mut all = [doctor::SCENARIOS].concat();
+    let mut all = [
+        doctor::SCENARIOS,
+        mechanisms::SCENARIOS,
+        nic_irqs::SCENARIOS,
+        target_cpu::SCENARIOS,
+    ]
+    .concat();
     all.extend(scenario::all());
     all
 }
@@ -26,6 +38,37 @@ pub fn all() -> Vec<Scenario> {
 pub(super) fn limit(name: &str) -> Duration {
     let soak = name.starts_with("under_a_flood");
     Duration::from_secs(if soak { 120 } else { 60 })
+}
+
+/// Skips a scenario that needs the machine's network cards.
+fn need_nic() -> Result<String> {
+    nic::driver().ok_or_else(|| Skip("needs a network card".to_owned()).into())
+}
+
+/// Skips a scenario that needs this driver's card.
+fn need_card(driver: &str) -> Result<()> {
+    let has = need_nic()?;
+    if has == driver {
+        return Ok(());
+    }
+    Err(Skip(format!("needs a card of {driver}, has {has}")).into())
+}
+
+/// Skips a scenario whose hook (`NAME=MECHANISM`) this kernel has nothing to attach to: no kprobes, or a function
+/// that was inlined away.
+fn need_hook(hook: &str) -> Result<()> {
+    let (function, mechanism) = hook.split_once('=').unwrap_or((hook, ""));
+    if matches!(mechanism, "fentry" | "kprobe") {
+        let symbols = fs::read_to_string("/proc/kallsyms")?;
+        let name = format!(" {function}");
+        if !symbols.lines().any(|line| line.ends_with(&name)) {
+            return Err(Skip(format!("this kernel has no function {function}")).into());
+        }
+    }
+    if mechanism == "kprobe" && !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        return Err(Skip("this kernel has no kprobes".to_owned()).into());
+    }
+    Ok(())
 }
 
 /// Runs one scenario in this process. The last line on stderr says why it failed or was skipped.
