@@ -19,7 +19,7 @@ const CARDS: [(&str, &str); 2] = [
     (RECEIVER_MAC, Wire::RECEIVER_DEVICE),
 ];
 
-/// Gives the cards their names. There need not be any.
+/// Gives the cards their names and remembers their driver. There need not be any.
 pub(super) fn prepare() -> Result<()> {
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
@@ -27,6 +27,9 @@ pub(super) fn prepare() -> Result<()> {
         let Some((_, name)) = CARDS.iter().find(|(card, _)| *card == mac.trim()) else {
             continue;
         };
+        let driver = fs::read_link(entry.path().join("device/driver"))?;
+        let driver = driver.file_name().and_then(|driver| driver.to_str());
+        fs::write(DRIVER_FILE, driver.context("a card without a driver")?)?;
         let old = entry.file_name();
         let old = old.to_str().context("a device's name is no UTF-8")?;
         if old != *name {
@@ -36,15 +39,13 @@ pub(super) fn prepare() -> Result<()> {
     Ok(())
 }
 
+/// Where [`prepare`] leaves the name of the cards' driver: the cards themselves may be in some namespace.
+const DRIVER_FILE: &str = "/run/nic-driver";
+
 /// Driver of the receiving card, `None` if there is no such card.
 #[must_use]
 pub fn driver() -> Option<String> {
-    let link = PathBuf::from(format!(
-        "/sys/class/net/{}/device/driver",
-        Wire::RECEIVER_DEVICE
-    ));
-    let driver = fs::read_link(link).ok()?;
-    Some(driver.file_name()?.to_str()?.to_owned())
+    fs::read_to_string(DRIVER_FILE).ok()
 }
 
 /// The two cards, each in a namespace of its own, with addresses.
