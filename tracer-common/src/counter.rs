@@ -67,6 +67,9 @@ pub struct CpuCounters {
     pub net_rx_runs: u64,
     /// Time in them, ns.
     pub net_rx_ns: u64,
+    /// `NET_RX` runs that began inside another on this CPU (only `PREEMPT_RT` could): only the inner
+    /// one is measured.
+    pub net_rx_nested: u64,
     /// Longest wait from the oldest raise of `NET_RX` to its entry, ns.
     pub net_rx_wait_max_ns: u64,
     /// Longest `NET_RX` run, ns.
@@ -91,7 +94,7 @@ pub struct CpuCounters {
     pub napi_table_full: u64,
     /// Drops that found no entry in the drop table. All drops are those in the table and these.
     pub drop_table_full: u64,
-    /// Drops with a field (device, namespace, header) that could not be read.
+    /// Drops among the details whose packet headers could not be read.
     pub unreadable: u64,
 
     /// Kernel side only: `bpf_ktime_get_ns` when the current handler began, 0 outside.
@@ -112,10 +115,8 @@ pub struct CpuCounters {
     pub run_polled_jiffies: u64,
     /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
     pub napi_address: u64,
-    /// Kernel side only: the same for the device of a dropped packet.
-    pub dev_address: u64,
-    /// Kernel side only: the same for a dropped packet.
-    pub skb_address: u64,
+    /// Kernel side only: jiffies when the reader of the ring was last woken from here.
+    pub woken_jiffies: u64,
     /// Kernel side only: 1 inside a `NET_RX` run.
     pub in_net_rx: u32,
     /// Kernel side only: 1 if the current run is in ksoftirqd.

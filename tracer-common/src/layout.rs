@@ -26,6 +26,10 @@ pub struct Layout {
     pub dev_ifindex: u32,
     /// `net_device.name`.
     pub dev_name: u32,
+    /// `net_device._tx`, the array of transmit queues that every device has.
+    pub dev_tx: u32,
+    /// `netdev_queue.dev`.
+    pub txq_dev: u32,
     /// `net_device.nd_net` (a `possible_net_t` that begins with the pointer).
     pub dev_net: u32,
     /// `net.ns.inum`.
@@ -58,6 +62,10 @@ pub struct Layout {
     pub net_rx_by_softirq: u32,
     /// 1: `enqueue_to_backlog` is hooked.
     pub backlog_hooked: u32,
+    /// `SKB_DROP_REASON_CPU_BACKLOG` of this kernel; [`ABSENT`] before 5.17.
+    pub backlog_reason: u32,
+    /// 1: packet headers may be read (not under lockdown=confidentiality).
+    pub headers: u32,
 }
 
 impl Layout {
@@ -72,6 +80,8 @@ impl Layout {
         skb_network_header: ABSENT,
         dev_ifindex: ABSENT,
         dev_name: ABSENT,
+        dev_tx: ABSENT,
+        txq_dev: ABSENT,
         dev_net: ABSENT,
         net_inum: ABSENT,
         sock_net: ABSENT,
@@ -88,6 +98,8 @@ impl Layout {
         ring_wake_bytes: 0,
         net_rx_by_softirq: 0,
         backlog_hooked: 0,
+        backlog_reason: ABSENT,
+        headers: 0,
     };
 }
 

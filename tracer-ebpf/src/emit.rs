@@ -11,7 +11,7 @@ use tracer_common::{
 
 use crate::{
     maps::{EVENTS, layout},
-    read::add,
+    read::add_atomically,
 };
 
 /// Jiffies. A load, not a call: the verifier inlines it (5.6).
@@ -59,20 +59,19 @@ struct Frame<B> {
     body: B,
 }
 
-/// Sends one detail. The reader is woken only when the ring holds more than `ring_wake_bytes`: a
-/// wake-up costs more than everything else here together.
+/// Sends one detail. The reader is woken when the ring holds more than `ring_wake_bytes`, and then once
+/// a jiffy at most: a wake-up costs more than everything else here together.
 #[inline(always)]
 pub(crate) fn send<B: 'static>(
     counters: &mut CpuCounters,
     kind: Kind,
     cpu: u32,
     time_ns: u64,
-    nests: bool,
     body: B,
 ) {
     let details = &mut counters.details[kind as usize];
     let Some(mut entry) = EVENTS.reserve::<Frame<B>>(0) else {
-        add(&mut details.ring_full, 1, nests);
+        add_atomically(&mut details.ring_full, 1);
         return;
     };
     entry.write(Frame {
@@ -83,8 +82,12 @@ pub(crate) fn send<B: 'static>(
         },
         body,
     });
-    add(&mut details.sent, 1, nests);
-    let wake = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(layout!(ring_wake_bytes));
+    add_atomically(&mut details.sent, 1);
+    let wake = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(layout!(ring_wake_bytes))
+        && counters.woken_jiffies != jiffies();
+    if wake {
+        counters.woken_jiffies = jiffies();
+    }
     entry.submit(u64::from(if wake {
         BPF_RB_FORCE_WAKEUP
     } else {

@@ -5,10 +5,6 @@ use tracer_common::{hist, layout::ABSENT};
 
 /// How a program may follow a kernel pointer.
 pub(crate) trait Read {
-    /// Whether the kernel lets the program run inside itself on one CPU (`raw_tp` before 6.1 has
-    /// no guard), so that what it adds to has to be added to atomically.
-    const NESTS: bool;
-
     /// The value `offset` bytes behind `base`; `None` if `base` is null, the member does not exist
     /// on this kernel or the read fails.
     fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T>;
@@ -22,8 +18,6 @@ pub(crate) struct Direct;
 pub(crate) struct Helper;
 
 impl Read for Direct {
-    const NESTS: bool = false;
-
     #[inline(always)]
     fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
         if base.is_null() || offset == ABSENT {
@@ -35,8 +29,6 @@ impl Read for Direct {
 }
 
 impl Read for Helper {
-    const NESTS: bool = true;
-
     #[inline(always)]
     fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
         if base.is_null() || offset == ABSENT {
@@ -73,17 +65,18 @@ pub(crate) fn arg(ctx: *mut core::ffi::c_void, n: usize) -> u64 {
     unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(n)) }
 }
 
-/// `*counter += n`, atomically if `nests`.
+/// `*counter += n` where the program may interrupt itself: before 6.1 no tracepoint program has a
+/// guard against that, and a packet can be freed in process context and in the softirq that interrupts it.
 #[inline(always)]
-pub(crate) fn add(counter: &mut u64, n: u64, nests: bool) {
-    if nests {
-        // SAFETY: `counter` is a valid, aligned u64. The instruction exists since 3.18, unlike
-        // those that return the old value (5.12).
-        #[cfg(target_arch = "bpf")]
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) n);
-        }
-    } else {
+pub(crate) fn add_atomically(counter: &mut u64, n: u64) {
+    // SAFETY: `counter` is a valid, aligned u64. The instruction exists since 3.18, unlike those
+    // that return the old value (5.12).
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) n);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
         *counter = counter.wrapping_add(n);
     }
 }

@@ -1,9 +1,15 @@
 //! The live source: the running kernel, watched. Gathers the host's facts, starts the programs,
 //! takes snapshots.
 
-use std::{cell::OnceCell, collections::BTreeMap, io, path::PathBuf, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result};
+use rustix::time::ClockId;
 use tracer_common::{
     event::Kind,
     layout::{Layout, Settings},
@@ -23,13 +29,13 @@ use crate::{
     },
     model::{
         report::{HookStatus, Host},
-        snapshot::{KernelCounters, Snapshot},
+        snapshot::{Gaps, KernelCounters, Snapshot, Traced},
     },
     proc::{
         Roots, cpus,
         cpus::Cpus,
         interrupts::Interrupts,
-        netdev::{DeviceFacts, NetDevices},
+        netdev::{DeviceFacts, NetDevice, NetDevices},
         netns,
         softirqs::Softirqs,
         softnet, sysctl,
@@ -66,6 +72,9 @@ pub struct UnknownInterface {
     pub known: Vec<String>,
 }
 
+/// Times that a garbled file is read again.
+const RETRIES: u32 = 3;
+
 /// The attached programs and all that is read beside them.
 pub struct Live {
     roots: Roots,
@@ -73,6 +82,7 @@ pub struct Live {
     devices: NetDevices,
     settings: Option<Settings>,
     tick_ns: u64,
+    irqs: BTreeSet<u32>,
     /// Names and facts for the report.
     pub facts: Facts,
 }
@@ -104,6 +114,7 @@ impl Live {
             devices,
             settings,
             tick_ns,
+            irqs: BTreeSet::new(),
             facts,
         };
         live.refresh_topology()?;
@@ -118,36 +129,57 @@ impl Live {
         (counting.count(), HOOKS.len())
     }
 
-    /// All counters now. `undecodable`: ring frames that could not be decoded so far.
-    pub fn snapshot(&mut self, undecodable: u64) -> Result<Snapshot> {
+    /// All counters now; [`Traced::undecodable`] is left to the caller. Tried again when a CPU came or
+    /// went while a file was printed, which garbles it.
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
         self.refresh_settings()?;
+        let mut tries = 0;
+        loop {
+            match self.try_snapshot() {
+                Err(error) if tries < RETRIES => {
+                    log::info!("{error:#}: read again");
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_snapshot(&mut self) -> Result<Snapshot> {
         let proc = &self.roots.proc;
         let online = cpus::read_list(&self.roots.sys.join("devices/system/cpu/online"))?;
+        // What can move fastest is read closest to the programs' counters.
         let began = Instant::now();
-        let softnet = softnet::read_rows(proc, &online)?;
         let softirqs = Softirqs::read(proc)?;
-        let monotonic_ns = monotonic_ns();
-        let mut traced = self.programs.counters.read()?;
+        let after_softirqs = Instant::now();
+        let softnet = softnet::read_rows(proc, &online)?;
+        let after_softnet = Instant::now();
+        let monotonic_ns = clock_ns(ClockId::Monotonic);
+        let counters = &self.programs.counters;
+        let mut traced = counters.read()?;
+        counters.read_irqs(self.irqs.iter().copied(), &mut traced);
+        let after_traced = Instant::now();
         let interrupts = Interrupts::read(proc)?;
+        let after_interrupts = Instant::now();
         let devices = self.devices.read()?;
-        let read_ns = began.elapsed().as_nanos();
+        let gaps = Gaps {
+            softirqs: ns(after_traced - began),
+            softnet: ns(after_traced - after_softirqs),
+            interrupts: ns(after_interrupts - after_softnet),
+            devices: ns(after_interrupts.elapsed() + (after_interrupts - after_softnet)),
+        };
+        let new = interrupts
+            .device
+            .keys()
+            .filter(|irq| !self.irqs.contains(irq));
+        counters.read_irqs(new.copied(), &mut traced);
+        self.irqs.extend(interrupts.device.keys());
         traced.hooks = self.programs.hooks();
-        traced.undecodable = undecodable;
-
-        let own = self.facts.names.own_netns;
-        for device in devices.values() {
-            let names = &mut self.facts.names.devices;
-            names.insert((own, device.ifindex), device.name.clone());
-        }
-        for napi in traced.napi.values().flatten() {
-            self.facts
-                .names
-                .learn(napi.netns, napi.ifindex, &napi.device);
-        }
+        self.learn_names(&traced, &devices);
         Ok(Snapshot {
             monotonic_ns,
-            unix_ns: unix_ns(),
-            read_ns: u64::try_from(read_ns)?,
+            unix_ns: clock_ns(ClockId::Realtime),
+            gaps,
             traced,
             kernel: KernelCounters {
                 softnet,
@@ -157,6 +189,18 @@ impl Live {
                 online,
             },
         })
+    }
+
+    fn learn_names(&mut self, traced: &Traced, devices: &BTreeMap<u32, NetDevice>) {
+        let names = &mut self.facts.names;
+        for napi in traced.napi.values().flatten() {
+            names.learn(napi.netns, napi.ifindex, &napi.device);
+        }
+        // Last: a slot keeps the name that the device had at its first poll.
+        for device in devices.values() {
+            let id = (names.own_netns, device.ifindex);
+            names.devices.insert(id, device.name.clone());
+        }
     }
 
     /// Reads interrupts' affinity, devices' facts and namespaces' names again.
@@ -209,6 +253,7 @@ pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start
         ring_bytes: options.ring_bytes,
         drop_sites: options.drop_sites,
         choices: options.choices.clone(),
+        possible: cpus.possible,
         log: options.log,
     })
 }
@@ -261,6 +306,7 @@ fn layout(
 ) -> Layout {
     let mut layout = Layout::UNKNOWN;
     kernel.fill(&mut layout);
+    layout.headers = u32::from(!sysctl::locked_down(&Roots::default()));
     layout.cpus = cpus.possible.last().map_or(1, |last| last + 1);
     let irqs = interrupts
         .device
@@ -292,9 +338,8 @@ fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
 
 fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) -> Result<Facts> {
     let cpus = Cpus::read(&roots.sys)?;
-    let kallsyms = roots.proc.join("kallsyms");
     let mut notes = Vec::new();
-    if symbols::are_hidden(&kallsyms) {
+    if symbols::are_hidden(&roots.proc.join("kallsyms")) {
         notes.push(
             "kallsyms shows no addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing): \
              drop sites are addresses; sysctl kernel.kptr_restrict=1 shows names to root"
@@ -304,8 +349,8 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
     let mut names = Names::new(Box::new(Running {
-        kallsyms,
-        symbols: OnceCell::new(),
+        roots: roots.clone(),
+        symbols: RefCell::new(None),
         kernel,
     }));
     names.own_netns = netns::own_inode(roots).unwrap_or(0);
@@ -327,22 +372,28 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
     })
 }
 
-/// Names of the running kernel. Symbols are read when the first drop wants one: that costs 6 MiB
-/// and tens of ms, which a host without drops need not pay.
+/// Names of the running kernel. Symbols are read when the first drop wants one: that costs some MiB
+/// and tens of ms, which a host without drops need not pay; and again for a new site after a module was
+/// loaded, whose functions the older table does not have.
 struct Running {
-    kallsyms: PathBuf,
-    symbols: OnceCell<Symbols>,
+    roots: Roots,
+    symbols: RefCell<Option<(Vec<u8>, Symbols)>>,
     kernel: KernelFacts,
 }
 
 impl Kernel for Running {
     fn function(&self, return_address: u64) -> Option<Function> {
-        let symbols = self.symbols.get_or_init(|| {
-            Symbols::load(&self.kallsyms).unwrap_or_else(|error| {
+        let modules = std::fs::read(self.roots.proc.join("modules")).unwrap_or_default();
+        let mut symbols = self.symbols.borrow_mut();
+        if symbols.as_ref().is_none_or(|(then, _)| *then != modules) {
+            let path = self.roots.proc.join("kallsyms");
+            let read = Symbols::load(&path).unwrap_or_else(|error| {
                 log::warn!("{error}: drop sites are shown as addresses");
                 Symbols::Hidden
-            })
-        });
+            });
+            *symbols = Some((modules, read));
+        }
+        let (_, symbols) = symbols.as_ref()?;
         let symbol = symbols.resolve_return_address(return_address)?;
         Some(Function {
             name: symbol.name.to_owned(),
@@ -356,15 +407,11 @@ impl Kernel for Running {
     }
 }
 
-fn monotonic_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::Monotonic)
+fn ns(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn unix_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::Realtime)
-}
-
-fn clock_ns(clock: rustix::time::ClockId) -> u64 {
+fn clock_ns(clock: ClockId) -> u64 {
     let now = rustix::time::clock_gettime(clock);
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)

@@ -1,4 +1,8 @@
 //! The command line as a user meets it, without privileges and without a kernel to trace.
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot start tracer has failed"
+)]
 
 use std::process::{Command, Output};
 
@@ -41,6 +45,7 @@ fn wrong_values_are_usage_errors_that_say_what_is_possible() {
     for (args, words) in [
         (["--duration", "0"], "must be longer than 0"),
         (["--duration", "soon"], "a number and a unit"),
+        (["--duration", "18446744073709551615s"], "at most a year"),
         (["--interval", "1ms"], "at least 10ms"),
         (["--ring-size", "5000"], "power of two"),
         (["--ring-size", "2GiB"], "1GiB"),

@@ -11,13 +11,14 @@ use aya_ebpf::{
 use tracer_common::{
     counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NO_REASON},
     event::{DropBody, Kind},
+    layout::ABSENT,
 };
 
 use crate::{
     emit::{now, send, wanted},
     log_line,
     maps::{DROPS, layout, this_cpu},
-    read::{self, Direct, Helper, Read, add, address, arg},
+    read::{self, Direct, Helper, Read, add_atomically, arg},
 };
 
 const ETH_P_IP: u32 = 0x0800;
@@ -39,14 +40,17 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
 
     let len = R::field::<u32>(skb, layout!(skb_len)).unwrap_or(0);
     let protocol = R::field::<u16>(skb, layout!(skb_protocol)).unwrap_or(0);
-    let dev = device::<R>(skb, counters);
+    let dev = device::<R>(skb);
     let (ifindex, net) = if dev.is_null() {
         let ifindex = R::field(skb, layout!(skb_iif)).unwrap_or(0);
-        let sk = if args >= 4 {
+        let mut sk = if args >= 4 {
             arg(ctx.as_ptr(), 3) as *const u8
         } else {
             core::ptr::null()
         };
+        if sk.is_null() {
+            sk = R::field(skb, layout!(skb_sk)).unwrap_or(core::ptr::null());
+        }
         (ifindex, R::field::<*const u8>(sk, layout!(sock_net)))
     } else {
         (
@@ -60,15 +64,15 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         reason,
         ifindex,
         netns: R::field(net, layout!(net_inum)).unwrap_or(0),
-        target_cpu: target::<R>(skb, counters),
+        target_cpu: target(skb, reason, counters),
         protocol: u32::from(u16::from_be(protocol)),
         reserved: 0,
     };
     if let Some(drops) = entry(&key) {
-        add(&mut drops.packets, 1, R::NESTS);
-        add(&mut drops.bytes, u64::from(len), R::NESTS);
+        add_atomically(&mut drops.packets, 1);
+        add_atomically(&mut drops.bytes, u64::from(len));
     } else {
-        add(&mut counters.drop_table_full, 1, R::NESTS);
+        add_atomically(&mut counters.drop_table_full, 1);
         log_line!(ctx, "cpu {}: drop table full", cpu);
     }
     if wanted(counters, Kind::Drop) {
@@ -90,24 +94,29 @@ fn entry(key: &DropKey) -> Option<&'static mut DropCounters> {
     unsafe { found.as_mut() }
 }
 
-/// `skb->dev`, or null. UDP keeps other things in its place while a packet waits in a socket
-/// (`udp_skb_scratch`), so what is no kernel address is no device.
+/// `skb->dev`, or null. Other things share its place: UDP's notes while a packet waits in a socket
+/// (`udp_skb_scratch`), a link of the tree while it waits in TCP's out-of-order queue (`rbnode`). So
+/// the device has to prove that it is one: its first transmit queue points back at it.
 #[inline(always)]
-fn device<R: Read>(skb: *const u8, counters: &mut CpuCounters) -> *const u8 {
-    let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(core::ptr::null());
-    if address(dev, &mut counters.dev_address) < 0xff00_0000_0000_0000 {
-        return core::ptr::null();
-    }
-    dev
+fn device<R: Read>(skb: *const u8) -> *const u8 {
+    let null = core::ptr::null();
+    let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(null);
+    let queue = R::field::<*const u8>(dev, layout!(dev_tx)).unwrap_or(null);
+    let back = R::field::<*const u8>(queue, layout!(txq_dev)).unwrap_or(null);
+    if back == dev { dev } else { null }
 }
 
-/// CPU whose backlog this packet was meant for, if it was just seen on its way there.
+/// CPU whose backlog refused this packet, if it was just seen on its way there.
 #[inline(always)]
-fn target<R: Read>(skb: *const u8, counters: &mut CpuCounters) -> u32 {
+fn target(skb: *const u8, reason: u32, counters: &mut CpuCounters) -> u32 {
     if layout!(backlog_hooked) == 0 {
         return NO_CPU;
     }
-    if address(skb, &mut counters.skb_address) != counters.backlog_skb {
+    // A packet that was queued may be dropped later for another reason, at the same address.
+    if layout!(backlog_reason) != ABSENT && reason != layout!(backlog_reason) {
+        return NO_CPU;
+    }
+    if skb as u64 != counters.backlog_skb {
         return NO_CPU;
     }
     counters.backlog_skb = 0;
@@ -145,12 +154,13 @@ fn detail<R: Read>(
         body.device[..8].copy_from_slice(&low.to_ne_bytes());
         body.device[8..].copy_from_slice(&high.to_ne_bytes());
     }
-    if (key.protocol == ETH_P_IP || key.protocol == ETH_P_IPV6)
+    if layout!(headers) != 0
+        && (key.protocol == ETH_P_IP || key.protocol == ETH_P_IPV6)
         && headers::<R>(skb, key.protocol, &mut body).is_none()
     {
-        add(&mut counters.unreadable, 1, R::NESTS);
+        add_atomically(&mut counters.unreadable, 1);
     }
-    send(counters, Kind::Drop, cpu, now(), R::NESTS, body);
+    send(counters, Kind::Drop, cpu, now(), body);
 }
 
 /// Fills in addresses and ports. `None` if no header of the protocol is where it should be.

@@ -41,7 +41,7 @@ fn exit<R: Read>(irq: u32, action: *const u8) -> Option<()> {
         counters.hardirq_untimed += 1;
         return None;
     }
-    let handler_ns = time_ns - began_ns;
+    let handler_ns = time_ns.saturating_sub(began_ns);
     counters.hardirq_ns += handler_ns;
     counters.hardirq_max_ns = counters.hardirq_max_ns.max(handler_ns);
     count(&mut counters.hardirq_hist, handler_ns);
@@ -55,7 +55,7 @@ fn exit<R: Read>(irq: u32, action: *const u8) -> Option<()> {
             irq,
             reserved: 0,
         };
-        send(counters, Kind::Irq, cpu, time_ns, false, body);
+        send(counters, Kind::Irq, cpu, time_ns, body);
     }
     Some(())
 }

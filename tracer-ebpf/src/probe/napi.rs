@@ -53,7 +53,8 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         if slot.napi == address && slot.napi_id == id {
             slot.polls += 1;
             slot.packets += packets;
-            slot.full_budget += u64::from(packets >= budget);
+            // netpoll polls with a budget of 0.
+            slot.full_budget += u64::from(budget != 0 && packets >= budget);
             return Some(());
         }
         probe += 1;

@@ -24,7 +24,8 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     // What gets this far was not refused: a later drop of the same packet is no drop of the backlog.
     counters.backlog_skb = 0;
     counters.run_wait_ns = UNKNOWN_NS;
-    if raised_ns != 0 {
+    // A raise after `time_ns` was read, by an interrupt in between, is not the one that this run serves.
+    if raised_ns != 0 && raised_ns <= time_ns {
         let wait_ns = time_ns - raised_ns;
         counters.run_wait_ns = wait_ns;
         counters.net_rx_wait_max_ns = counters.net_rx_wait_max_ns.max(wait_ns);
@@ -35,6 +36,7 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     counters.run_began_jiffies = jiffies();
     counters.run_polled_jiffies = counters.run_began_jiffies;
     counters.in_ksoftirqd = u32::from(in_ksoftirqd());
+    counters.net_rx_nested += u64::from(counters.in_net_rx);
     counters.in_net_rx = 1;
     counters.ksoftirqd_runs += u64::from(counters.in_ksoftirqd);
 }
@@ -54,7 +56,7 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
     if core::mem::take(&mut counters.in_net_rx) == 0 {
         return None;
     }
-    let run_ns = time_ns - counters.run_began_ns;
+    let run_ns = time_ns.saturating_sub(counters.run_began_ns);
     counters.net_rx_run_max_ns = counters.net_rx_run_max_ns.max(run_ns);
     count(&mut counters.net_rx_run_hist, run_ns);
     counters.net_rx_ns += run_ns;
@@ -78,7 +80,7 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
             packets: counters.run_packets as u32,
             flags,
         };
-        send(counters, Kind::NetRx, cpu, time_ns, false, body);
+        send(counters, Kind::NetRx, cpu, time_ns, body);
     }
     Some(())
 }

@@ -46,7 +46,7 @@ fn exit(vector: u32) -> Option<()> {
     let (cpu, counters) = this_cpu()?;
     let began_ns = core::mem::take(&mut counters.softirq_began_ns);
     if began_ns != 0 {
-        counters.softirqs.get_mut(vector as usize)?.ns += time_ns - began_ns;
+        counters.softirqs.get_mut(vector as usize)?.ns += time_ns.saturating_sub(began_ns);
     }
     if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
         net_rx::end(cpu, counters, time_ns);

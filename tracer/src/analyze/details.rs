@@ -19,6 +19,8 @@ use crate::{
 
 /// Slowest handlers and runs shown.
 const SLOWEST: usize = 5;
+/// Interrupts whose handler times are kept: a histogram takes some 30 KiB.
+const IRQS: usize = 64;
 /// Sample drops shown, and sites they are kept for.
 const SAMPLE_DROPS: usize = 8;
 
@@ -50,8 +52,10 @@ impl Collected {
     }
 
     fn handler(&mut self, irq: &IrqBody) {
+        let tracked = self.handlers.len();
         let histogram = match self.handlers.entry(irq.irq) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(_) if tracked >= IRQS => return,
             std::collections::btree_map::Entry::Vacant(entry) => {
                 // Two digits, up to a minute; the arguments are constants that it accepts.
                 let Ok(histogram) = Histogram::new_with_bounds(1, 60_000_000_000, 2) else {

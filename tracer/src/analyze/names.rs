@@ -41,6 +41,9 @@ pub struct Site {
     pub stage: Stage,
 }
 
+/// Devices remembered: a host that makes and removes containers all day has no end of them.
+const DEVICES: usize = 1 << 14;
+
 /// All names that a report needs. Device names are learned from the events of other namespaces.
 pub struct Names {
     kernel: Box<dyn Kernel>,
@@ -112,7 +115,11 @@ impl Names {
             }
             None => Site {
                 site: format!("{:#x}", key.location),
-                function: String::new(),
+                // The one function that gives this reason.
+                function: match reason.as_deref() {
+                    Some("CPU_BACKLOG") => "enqueue_to_backlog".to_owned(),
+                    _ => String::new(),
+                },
                 offset: None,
                 stage: by_reason(),
                 reason,
@@ -146,6 +153,7 @@ impl Names {
         if let Ok(name) = std::str::from_utf8(&name[..length])
             && !name.is_empty()
             && ifindex != 0
+            && self.devices.len() < DEVICES
         {
             self.devices.insert((netns, ifindex), name.to_owned());
         }

@@ -21,7 +21,7 @@ use crate::{
             ArchIrq, Cpu, DetailCoverage, Device, Drop, DropTotals, HandlerTime, Host, Irq, Losses,
             Napi, PerCpu, Reconciliation, Report, SCHEMA, Softirq,
         },
-        window::Window,
+        window::{NewMax, Window},
     },
     proc::netdev::DeviceFacts,
     topology::irq::IrqFacts,
@@ -50,9 +50,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Namespace 0 is an unknown one: the packet may well have been on that device.
     fn shows(&self, netns: u32, ifindex: u32) -> bool {
         self.interfaces.is_empty()
-            || (self.interfaces.contains_key(&ifindex) && netns == self.names.own_netns)
+            || (self.interfaces.contains_key(&ifindex)
+                && (netns == self.names.own_netns || netns == 0))
     }
 
     fn shows_name(&self, device: Option<&str>) -> bool {
@@ -155,7 +157,8 @@ fn cpus(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Cpu> {
             let online = window.online.contains(&id);
             let counters = window.cpus.get(&id)?;
             let softnet = window.softnet.get(&id).copied();
-            let mut cpu = one_cpu(id, counters, window.exact_max, facts, hooks);
+            let new_max = window.new_max.get(&id).copied().unwrap_or_default();
+            let mut cpu = one_cpu(id, counters, new_max, facts, hooks);
             cpu.online = online;
             cpu.softnet = softnet;
             cpu.drops = hooks
@@ -170,7 +173,7 @@ fn counted(c: &CpuCounters) -> bool {
     c.hardirqs != 0 || c.softirqs.iter().any(|s| s.runs != 0) || c.net_rx_runs != 0
 }
 
-fn one_cpu(id: u32, c: &CpuCounters, exact: bool, facts: &Facts, hooks: &Hooks) -> Cpu {
+fn one_cpu(id: u32, c: &CpuCounters, new_max: NewMax, facts: &Facts, hooks: &Hooks) -> Cpu {
     let softirqs = if hooks.softirq {
         SOFTIRQ_NAMES
             .iter()
@@ -193,13 +196,21 @@ fn one_cpu(id: u32, c: &CpuCounters, exact: bool, facts: &Facts, hooks: &Hooks) 
         node: facts.node_of.get(&id).copied(),
         hardirqs: hooks.hard_irq.then_some(c.hardirqs),
         hardirq_ns: hooks.hard_irq.then_some(c.hardirq_ns),
-        hardirq_handler_ns: percentiles(&c.hardirq_hist, c.hardirq_max_ns, exact),
+        hardirq_handler_ns: percentiles(&c.hardirq_hist, c.hardirq_max_ns, new_max.hardirq),
         softirqs,
         net_rx_runs: net_rx(c.net_rx_runs),
         net_rx_ns: net_rx(c.net_rx_ns),
-        net_rx_wait_ns: percentiles(&c.net_rx_wait_hist, c.net_rx_wait_max_ns, exact)
-            .filter(|_| hooks.raise),
-        net_rx_run_ns: percentiles(&c.net_rx_run_hist, c.net_rx_run_max_ns, exact),
+        net_rx_wait_ns: percentiles(
+            &c.net_rx_wait_hist,
+            c.net_rx_wait_max_ns,
+            new_max.net_rx_wait,
+        )
+        .filter(|_| hooks.raise),
+        net_rx_wait_unknown: net_rx(
+            c.net_rx_runs
+                .saturating_sub(c.net_rx_wait_hist.iter().sum()),
+        ),
+        net_rx_run_ns: percentiles(&c.net_rx_run_hist, c.net_rx_run_max_ns, new_max.net_rx_run),
         ksoftirqd_runs: net_rx(c.ksoftirqd_runs),
         packets: polled(c.packets),
         budget_exhausted: ended(c.budget_exhausted),
@@ -228,7 +239,8 @@ fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Vec<Ir
             let per_cpu: PerCpu = by_cpu.iter().map(|(cpu, c)| (*cpu, c.count)).collect();
             let count = per_cpu.values().sum();
             let ns: u64 = by_cpu.values().map(|c| c.ns).sum();
-            let max = by_cpu.values().map(|c| c.max_ns).max().unwrap_or(0);
+            let max = by_cpu.values().map(|c| c.max_ns).max().filter(|&ns| ns > 0);
+            let most = max.unwrap_or(u64::MAX);
             let details = collected.and_then(|c| c.handler_percentiles(number, count));
             Irq {
                 irq: number,
@@ -244,8 +256,8 @@ fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Vec<Ir
                 per_cpu,
                 handler_ns: ns.checked_div(count).map(|mean| HandlerTime {
                     mean,
-                    p50: details.map(|(p50, _)| p50),
-                    p99: details.map(|(_, p99)| p99),
+                    p50: details.map(|(p50, _)| p50.min(most)),
+                    p99: details.map(|(_, p99)| p99.min(most)),
                     max,
                 }),
             }
@@ -393,6 +405,7 @@ fn devices(window: &Window, facts: &Facts) -> Vec<Device> {
                 rx_dropped: d.rx_dropped,
                 rx_missed: d.rx_missed_errors,
                 rx_errors: d.rx_errors,
+                rx_nohandler: d.rx_nohandler,
                 queues: known.and_then(|k| k.rx_queues),
                 rps: known.and_then(|k| k.rps_cpus.first().cloned()),
                 ring: None,
@@ -402,9 +415,9 @@ fn devices(window: &Window, facts: &Facts) -> Vec<Device> {
 }
 
 fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconciliation> {
-    let evidence = |delta: u64, hooks: &[&str], under_way| Evidence {
-        gap_ns: window.read_ns,
-        skew: skew_bound(delta, window.read_ns, window.duration_ns),
+    let evidence = |delta: u64, gap_ns: u64, hooks: &[&str], under_way| Evidence {
+        gap_ns,
+        skew: skew_bound(delta, gap_ns, window.duration_ns),
         missed: Hooks::missed(window, hooks),
         under_way,
     };
@@ -415,20 +428,30 @@ fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconcil
     let traced = Backlog::of(window, facts);
     rows.extend(reconcile::softnet_dropped(
         &dropped,
-        (hooks.drop && hooks.backlog).then_some(&traced.by_target),
-        hooks.drop.then_some(traced.total),
-        &evidence(total(&dropped), &["kfree_skb"], 0),
+        (hooks.drop && hooks.backlog && traced.known).then_some(&traced.by_target),
+        (hooks.drop && traced.known).then_some(traced.total),
+        &evidence(
+            total(&dropped),
+            window.gaps.softnet,
+            &["kfree_skb", "enqueue_to_backlog"],
+            0,
+        ),
     ));
 
     let refused: BTreeMap<String, u64> = devices(window, facts)
         .into_iter()
-        .filter(|d| d.rx_dropped != 0)
-        .map(|d| (d.name, d.rx_dropped))
+        .map(|d| (d.name, d.rx_dropped + d.rx_nohandler))
+        .filter(|(_, refused)| *refused != 0)
         .collect();
     rows.extend(reconcile::rx_dropped(
         &refused,
-        hooks.drop.then_some(&traced.by_device),
-        &evidence(refused.values().sum(), &["kfree_skb"], 0),
+        (hooks.drop && traced.known).then_some(&traced.by_device),
+        &evidence(
+            refused.values().sum(),
+            window.gaps.devices,
+            &["kfree_skb"],
+            0,
+        ),
     ));
 
     let kernel = window.softirqs.get(SOFTIRQ_NAMES[NET_RX as usize]);
@@ -450,7 +473,7 @@ fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconcil
     rows.extend(reconcile::net_rx_runs(
         &kernel,
         (hooks.softirq || hooks.net_rx_action).then_some(&runs),
-        &evidence(total(&kernel), at, under_way),
+        &evidence(total(&kernel), window.gaps.softirqs, at, under_way),
     ));
 
     let kernel: BTreeMap<u32, u64> = window
@@ -467,7 +490,12 @@ fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconcil
     rows.extend(reconcile::hard_irqs(
         &kernel,
         hooks.hard_irq.then_some(&traced),
-        &evidence(kernel.values().sum(), &["irq_handler_exit"], 1),
+        &evidence(
+            kernel.values().sum(),
+            window.gaps.interrupts,
+            &["irq_handler_exit"],
+            1,
+        ),
     ));
     rows
 }
@@ -477,8 +505,9 @@ fn nonzero(counts: impl Iterator<Item = (u32, u64)>) -> PerCpu {
 }
 
 /// Traced drops that the kernel counts in softnet `dropped` or a device's `rx_dropped`.
-#[derive(Default)]
 struct Backlog {
+    /// False where the kernel hides the names of functions and gives no reasons: then nobody can tell.
+    known: bool,
     by_target: PerCpu,
     total: u64,
     by_device: BTreeMap<String, u64>,
@@ -486,11 +515,17 @@ struct Backlog {
 
 impl Backlog {
     fn of(window: &Window, facts: &Facts) -> Self {
-        let mut backlog = Self::default();
+        let mut backlog = Self {
+            known: true,
+            by_target: PerCpu::new(),
+            total: 0,
+            by_device: BTreeMap::new(),
+        };
         for (key, by_cpu) in &window.drops {
             let packets: u64 = by_cpu.values().map(|d| d.packets).sum();
             let site = facts.names.site(key);
             let reason = site.reason.as_deref();
+            backlog.known &= !site.function.is_empty() || reason.is_some();
             if reconcile::counts_in_softnet(&site.function, reason) {
                 backlog.total += packets;
                 if key.target_cpu != NO_CPU {
@@ -554,6 +589,7 @@ fn losses(window: &Window, facts: &Facts) -> Losses {
         drop_table_full,
         recursion_missed: Hooks::missed(window, &[]),
         unreadable: sum(&|c| c.unreadable),
+        net_rx_nested: sum(&|c| c.net_rx_nested),
         detail_limited: details.iter().map(|d| d.limited).sum(),
         undecodable: window.undecodable,
     }

@@ -35,6 +35,8 @@ pub struct Start {
     pub drop_sites: u32,
     /// By index in [`HOOKS`].
     pub choices: Vec<Choice>,
+    /// Ids of the possible CPUs, ascending.
+    pub possible: Vec<u32>,
     /// Load the object with log lines.
     pub log: bool,
 }
@@ -84,7 +86,11 @@ impl Programs {
             for name in programs {
                 if let Some(status) = self.ebpf.program(name).and_then(runtime::status) {
                     hook.runs = sum(hook.runs, status.runs);
-                    hook.missed = sum(hook.missed, status.missed);
+                    // Some kernels show the field for kprobes but never count there.
+                    let missed = status
+                        .missed
+                        .filter(|_| hook.via.as_deref() != Some("kprobe"));
+                    hook.missed = sum(hook.missed, missed);
                 }
             }
         }
@@ -301,7 +307,7 @@ impl<'a> Attempt<'a> {
         let mut settings = Array::try_from(settings)?;
         settings.set(0, PodSettings(start.settings), 0)?;
         let details = Details::new(take(&mut self.ebpf, "EVENTS")?)?;
-        let counters = Counters::new(&mut self.ebpf, &self.layout)?;
+        let counters = Counters::new(&mut self.ebpf, &self.layout, start.possible.clone())?;
         Ok((
             Programs {
                 ebpf: self.ebpf,

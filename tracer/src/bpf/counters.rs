@@ -31,10 +31,11 @@ pub struct Counters {
     napis: Mapped<NapiCounters>,
     drops: PerCpuHashMap<MapData, PodDropKey, PodDropCounters>,
     irqs_per_cpu: usize,
+    possible: Vec<u32>,
 }
 
 impl Counters {
-    pub(super) fn new(ebpf: &mut Ebpf, layout: &Layout) -> Result<Self> {
+    pub(super) fn new(ebpf: &mut Ebpf, layout: &Layout, possible: Vec<u32>) -> Result<Self> {
         let cpus = layout.cpus as usize;
         Ok(Self {
             cpus: Mapped::new(take(ebpf, "CPUS")?, cpus)?,
@@ -42,21 +43,17 @@ impl Counters {
             napis: Mapped::new(take(ebpf, "NAPIS")?, cpus * NAPI_SLOTS as usize)?,
             drops: PerCpuHashMap::try_from(take(ebpf, "DROPS")?)?,
             irqs_per_cpu: layout.irqs as usize,
+            possible,
         })
     }
 
-    /// Reads everything; [`Traced::hooks`] and [`Traced::undecodable`] are left to the caller.
+    /// Reads everything but [`Self::read_irqs`]; [`Traced::hooks`] and [`Traced::undecodable`] are
+    /// left to the caller too.
     pub fn read(&self) -> Result<Traced> {
         let mut traced = Traced::default();
-        for (cpu, id) in (0u32..).take(self.cpus.len).enumerate() {
+        for &id in &self.possible {
+            let cpu = id as usize;
             traced.cpus.insert(id, Box::new(self.cpus.get(cpu)));
-            for irq in 0..self.irqs_per_cpu {
-                let counters = self.irqs.get(cpu * self.irqs_per_cpu + irq);
-                if counters.count != 0 || counters.ns != 0 {
-                    let irq = u32::try_from(irq)?;
-                    traced.irqs.entry(irq).or_default().insert(id, counters);
-                }
-            }
             let slots = NAPI_SLOTS as usize;
             let used: Vec<_> = (0..slots)
                 .map(|slot| self.napis.get(cpu * slots + slot))
@@ -69,13 +66,32 @@ impl Counters {
         for key in self.drops.keys() {
             let key = key.context("cannot read map DROPS")?;
             let values = self.drops.get(&key, 0).context("cannot read map DROPS")?;
-            let per_cpu: BTreeMap<_, _> = (0u32..)
+            // One value a possible CPU, in the order of their ids.
+            let possible = self.possible.iter().copied();
+            let per_cpu: BTreeMap<_, _> = possible
                 .zip(values.iter().map(|value| value.0))
                 .filter(|(_, drops)| drops.packets != 0)
                 .collect();
             traced.drops.insert(key.0, per_cpu);
         }
         Ok(traced)
+    }
+
+    /// Reads the entries of `irqs` into `traced`. The table has room for many more numbers than a host
+    /// uses.
+    pub fn read_irqs(&self, irqs: impl IntoIterator<Item = u32>, traced: &mut Traced) {
+        for irq in irqs
+            .into_iter()
+            .filter(|&irq| (irq as usize) < self.irqs_per_cpu)
+        {
+            for &id in &self.possible {
+                let index = id as usize * self.irqs_per_cpu + irq as usize;
+                let counters = self.irqs.get(index);
+                if counters.count != 0 || counters.ns != 0 {
+                    traced.irqs.entry(irq).or_default().insert(id, counters);
+                }
+            }
+        }
     }
 }
 

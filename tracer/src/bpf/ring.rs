@@ -6,6 +6,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::decode::{Detail, decode};
 
+/// Frames read in one go, some 10 ms of work.
+const FRAMES: usize = 1 << 14;
+
 /// Reader of the ring.
 pub struct Details {
     ring: AsyncFd<RingBuf<MapData>>,
@@ -31,15 +34,20 @@ impl Details {
         Ok(())
     }
 
-    /// Hands everything that is in the ring to `take`.
-    pub fn drain(&mut self, mut take: impl FnMut(Detail)) {
+    /// Hands what is in the ring to `take`, [`FRAMES`] at most: many CPUs fill it as fast as one empties
+    /// it. True if that was not all.
+    pub fn drain(&mut self, mut take: impl FnMut(Detail)) -> bool {
         let ring = self.ring.get_mut();
-        while let Some(frame) = ring.next() {
+        for _ in 0..FRAMES {
+            let Some(frame) = ring.next() else {
+                return false;
+            };
             match decode(&frame) {
                 Ok(detail) => take(detail),
                 Err(_) => self.undecodable += 1,
             }
         }
+        true
     }
 
     /// Frames that [`decode`] refused so far.

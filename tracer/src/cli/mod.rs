@@ -8,7 +8,10 @@ mod doctor;
 mod run;
 mod terminal;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -104,7 +107,7 @@ pub fn main() -> ExitCode {
         // The reader has seen enough; that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tracer: {error:#}");
+            let _ = writeln!(io::stderr(), "tracer: {error:#}");
             ExitCode::from(status(&error))
         }
     }

@@ -102,11 +102,21 @@ enum EventKind {
 #[derive(Clone, Copy, Debug)]
 struct DetailRate(Option<u32>);
 
+/// Longest `--duration` and `--interval`.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+/// Bytes that one call of `drain` takes out of a full ring at the least.
+const SMALLEST_BATCH: u32 = 512 * 1024;
+/// The ring is read at least this often: the kernel side only wakes the reader while more arrives.
+const DRAIN: Duration = Duration::from_millis(100);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|e| format!("{e}; write a number and a unit, such as 10s, 2m or 500ms"))?;
     if time.is_zero() {
         return Err("must be longer than 0".to_owned());
+    }
+    if time > LONGEST {
+        return Err("must be at most a year".to_owned());
     }
     Ok(time)
 }
@@ -223,7 +233,9 @@ async fn watch(args: Args, global: Global) -> Result<ExitCode> {
     let (live, details) = Live::start(&args.options(global))?;
     let mut session = Session::new(args, global, live, details)?;
     let (attached, hooks) = session.live.attached();
-    eprintln!(
+    // Nobody may be reading stderr; that is no reason to stop.
+    let _ = writeln!(
+        io::stderr(),
         "attached {attached} of {hooks} hooks in {} ms; stop with Ctrl-C",
         began.elapsed().as_millis()
     );
@@ -292,10 +304,12 @@ struct Session {
 
 impl Session {
     fn new(args: Args, global: Global, mut live: Live, details: Details) -> Result<Self> {
-        let first = live.snapshot(0)?;
-        let screen = (args.format == Format::Text && terminal::size().is_some())
-            .then(terminal::Screen::enter)
-            .transpose()?;
+        let first = live.snapshot()?;
+        // Log lines and a screen do not go together.
+        let screen =
+            (args.format == Format::Text && global.verbose == 0 && terminal::size().is_some())
+                .then(terminal::Screen::enter)
+                .transpose()?;
         Ok(Self {
             args,
             global,
@@ -314,6 +328,9 @@ impl Session {
         let every = self.args.interval;
         let mut ticks = interval_at(start + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut drains = interval_at(start + DRAIN, DRAIN);
+        drains.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut more = false;
         let mut over = pin!(async {
             match end {
                 Some(end) => sleep_until(end).await,
@@ -328,20 +345,30 @@ impl Session {
                 _ = ticks.tick() => self.interval()?,
                 filling = self.details.filling() => {
                     filling?;
-                    self.drain()?;
+                    more = self.drain(None)?;
+                }
+                _ = drains.tick() => more = self.drain(None)?,
+                () = std::future::ready(()), if more => {
+                    tokio::task::yield_now().await;
+                    more = self.drain(None)?;
                 }
             }
         }
     }
 
-    /// Takes in all details that wait.
-    fn drain(&mut self) -> Result<()> {
+    /// Takes in details that wait; true if there are more. Those of before the first snapshot and, if
+    /// given, after `end_ns` belong to no count and are passed over.
+    fn drain(&mut self, end_ns: Option<u64>) -> Result<bool> {
+        let counted = self.first.monotonic_ns..=end_ns.unwrap_or(u64::MAX);
         let names = &mut self.live.facts.names;
         let collected = &mut self.collected;
         let print = self.args.format == Format::Json && !self.args.events.is_empty();
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut written = Ok(());
-        self.details.drain(|detail| {
+        let more = self.details.drain(|detail| {
+            if !counted.contains(&detail.time_ns) {
+                return;
+            }
             if let crate::bpf::Body::Drop(drop) = &detail.body {
                 names.learn(drop.key.netns, drop.key.ifindex, &drop.device);
             }
@@ -353,13 +380,21 @@ impl Session {
         });
         written?;
         out.flush()?;
-        Ok(())
+        Ok(more)
     }
 
     /// A snapshot and the report since the last.
     fn interval(&mut self) -> Result<()> {
-        self.drain()?;
-        let now = self.live.snapshot(self.details.undecodable())?;
+        self.drain(None)?;
+        let mut now = match self.live.snapshot() {
+            Ok(now) => now,
+            // The counters go on; the next snapshot covers both intervals.
+            Err(error) => {
+                log::warn!("this interval is skipped: {error:#}");
+                return Ok(());
+            }
+        };
+        now.traced.undecodable = self.details.undecodable();
         let window = Window::between(&self.last, &now);
         let report = summarize(&window, &self.live.facts, None);
         self.last = now;
@@ -394,9 +429,23 @@ impl Session {
     fn finish(&mut self) -> Result<()> {
         self.screen = None;
         // The last counters first: draining takes time in which more would be counted.
-        let end = self.live.snapshot(self.details.undecodable())?;
-        self.drain()?;
-        self.live.refresh_topology()?;
+        let mut end = match self.live.snapshot() {
+            Ok(end) => end,
+            Err(error) => {
+                log::warn!("the report ends with the last interval: {error:#}");
+                self.last.clone()
+            }
+        };
+        // As much as the ring can hold, not as long as somebody fills it.
+        for _ in 0..=self.args.ring_size / SMALLEST_BATCH {
+            if !self.drain(Some(end.monotonic_ns))? {
+                break;
+            }
+        }
+        end.traced.undecodable = self.details.undecodable();
+        if let Err(error) = self.live.refresh_topology() {
+            log::warn!("topology as it was at the start: {error:#}");
+        }
         let window = Window::between(&self.first, &end);
         let report = summarize(&window, &self.live.facts, Some(&self.collected));
         let mut out = io::stdout().lock();

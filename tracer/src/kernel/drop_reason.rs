@@ -63,6 +63,16 @@ impl DropReasons {
         }
     }
 
+    /// Number of the reason `name`, spelled as [`Self::name`] gives it.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<u32> {
+        let found = self
+            .names
+            .iter()
+            .find(|(_, known)| known.as_ref() == name)?;
+        Some(*found.0)
+    }
+
     /// The reason's name without `SKB_DROP_REASON_` (`NO_SOCKET`); a subsystem's as it is (`OVS_DROP_METER`).
     #[must_use]
     pub fn name(&self, value: u32) -> Option<&str> {

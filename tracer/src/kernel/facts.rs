@@ -85,6 +85,8 @@ offsets! {
     skb_network_header: "sk_buff", "network_header";
     dev_ifindex: "net_device", "ifindex";
     dev_name: "net_device", "name";
+    dev_tx: "net_device", "_tx";
+    txq_dev: "netdev_queue", "dev";
     dev_net: "net_device", "nd_net";
     net_inum: "net", "ns.inum";
     sock_net: "sock", "__sk_common.skc_net";
@@ -155,11 +157,12 @@ impl KernelFacts {
         self.reasons.name(value)
     }
 
-    /// Sets the offsets and `kfree_skb_args` of `layout`. Where BTF does not tell the number of arguments,
+    /// Sets the offsets, `kfree_skb_args` and `backlog_reason` of `layout`. Where BTF does not tell the number of arguments,
     /// it is 2, which every kernel has.
     pub fn fill(&self, layout: &mut Layout) {
         self.offsets.fill(layout);
         layout.kfree_skb_args = self.kfree_skb_args.unwrap_or(2);
+        layout.backlog_reason = self.reasons.value("CPU_BACKLOG").unwrap_or(ABSENT);
     }
 }
 
@@ -201,6 +204,8 @@ mod tests {
                 skb_network_header: Some(26),
                 dev_ifindex: Some(8),
                 dev_name: Some(1),
+                dev_tx: Some(24),
+                txq_dev: Some(0),
                 dev_net: Some(16),
                 net_inum: Some(12),
                 sock_net: Some(56),
@@ -233,7 +238,7 @@ mod tests {
         let bytes = Writer::default().finish();
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
         assert_eq!(facts, KernelFacts::default());
-        assert_eq!(facts.offsets.absent().len(), 16);
+        assert_eq!(facts.offsets.absent().len(), 18);
     }
 
     #[test]

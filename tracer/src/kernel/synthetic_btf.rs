@@ -183,9 +183,11 @@ pub fn kernel_like_writer() -> Writer {
             ("name", int, 8),
             ("ifindex", int, 64),
             ("nd_net", possible_net, 128),
+            ("_tx", int, 192),
         ],
         false,
     );
+    w.structure(kind::STRUCT, "netdev_queue", &[("dev", int, 0)], false);
     let ns = w.structure(kind::STRUCT, "ns_common", &[("inum", int, 32)], false);
     w.structure(kind::STRUCT, "net", &[("ns", ns, 64)], false);
     let common = w.structure(

@@ -151,6 +151,8 @@ pub struct Cpu {
     pub net_rx_ns: Option<u64>,
     /// From the oldest raise to the entry.
     pub net_rx_wait_ns: Option<Percentiles>,
+    /// Runs whose wait is not known: the raise was not seen. They are missing in `net_rx_wait_ns`.
+    pub net_rx_wait_unknown: Option<u64>,
     /// From entry to exit.
     pub net_rx_run_ns: Option<Percentiles>,
     /// `NET_RX` runs in ksoftirqd.
@@ -231,8 +233,8 @@ pub struct HandlerTime {
     pub p50: Option<u64>,
     /// Likewise.
     pub p99: Option<u64>,
-    /// Longest since tracer attached, exact.
-    pub max: u64,
+    /// Longest in the window, exact; `null` if a longer one came before the window.
+    pub max: Option<u64>,
 }
 
 /// One architecture interrupt (a lettered row of /proc/interrupts), the kernel's count.
@@ -359,6 +361,8 @@ pub struct Device {
     pub rx_missed: u64,
     /// Errors (`rx_errors`).
     pub rx_errors: u64,
+    /// Arrived on a device that only serves another, such as an inactive slave of a bond (`rx_nohandler`).
+    pub rx_nohandler: u64,
     /// Receive queues.
     pub queues: Option<u32>,
     /// `rps_cpus` of the first receive queue, as a mask.
@@ -397,10 +401,12 @@ pub struct Losses {
     pub drop_table_full: u64,
     /// Program runs that the kernel skipped because the program was already running on that CPU.
     pub recursion_missed: Option<u64>,
-    /// Drops with a field that could not be read.
+    /// Drops among the details whose packet headers could not be read.
     pub unreadable: u64,
     /// Details left out by `--detail-rate`. Counts are not affected.
     pub detail_limited: u64,
+    /// `NET_RX` runs that began inside another on the same CPU and hid its end (`PREEMPT_RT`).
+    pub net_rx_nested: u64,
     /// Ring frames of unknown shape; 0 unless tracer itself is wrong.
     pub undecodable: u64,
 }

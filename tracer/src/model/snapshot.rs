@@ -14,12 +14,39 @@ pub struct Snapshot {
     pub monotonic_ns: u64,
     /// `CLOCK_REALTIME`, ns since the epoch.
     pub unix_ns: u64,
-    /// Time between the first and the last read that make up the snapshot, ns.
-    pub read_ns: u64,
+    /// How far apart from them the kernel's own were read.
+    pub gaps: Gaps,
     /// What the programs counted.
     pub traced: Traced,
     /// What the kernel counted.
     pub kernel: KernelCounters,
+}
+
+/// Time between the read of the programs' counters and that of one of the kernel's tables, ns: they may
+/// differ by what happened in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// `/proc/net/softnet_stat`.
+    pub softnet: u64,
+    /// /proc/softirqs.
+    pub softirqs: u64,
+    /// /proc/interrupts.
+    pub interrupts: u64,
+    /// Devices.
+    pub devices: u64,
+}
+
+impl Gaps {
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            softnet: self.softnet.max(other.softnet),
+            softirqs: self.softirqs.max(other.softirqs),
+            interrupts: self.interrupts.max(other.interrupts),
+            devices: self.devices.max(other.devices),
+        }
+    }
 }
 
 /// The programs' counters.

@@ -13,7 +13,7 @@ use tracer_common::{
 
 use super::{
     report::{Hook, Softnet},
-    snapshot::Snapshot,
+    snapshot::{Gaps, Snapshot},
 };
 use crate::proc::{interrupts::Row, netdev::NetDevice, softnet::SoftnetRow};
 
@@ -25,14 +25,14 @@ pub struct Window {
     pub start_unix_ns: u64,
     /// Length, ns.
     pub duration_ns: u64,
-    /// Longest time that either snapshot took to read, ns: the programs' counters and the kernel's
-    /// may differ by what happened in it.
-    pub read_ns: u64,
-    /// Whether the maxima belong to this window: always from the first snapshot of a run on.
-    pub exact_max: bool,
+    /// How far apart the programs' counters and the kernel's were read, the worse of both ends.
+    pub gaps: Gaps,
+    /// Which maxima rose in this window and so belong to it, by CPU id.
+    pub new_max: BTreeMap<u32, NewMax>,
     /// The programs' counters by CPU id.
     pub cpus: BTreeMap<u32, Box<CpuCounters>>,
-    /// By IRQ number, then CPU id; only those that counted.
+    /// By IRQ number, then CPU id; only those that counted. `max_ns` is 0 where the longest handler so
+    /// far was not in this window.
     pub irqs: BTreeMap<u32, BTreeMap<u32, IrqCounters>>,
     /// By CPU id; only instances that were polled.
     pub napi: BTreeMap<u32, Vec<NapiCounters>>,
@@ -56,6 +56,17 @@ pub struct Window {
     pub online: Vec<u32>,
     /// What has to be known to read the numbers right.
     pub notes: Vec<String>,
+}
+
+/// Which maxima of one CPU rose in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewMax {
+    /// `hardirq_max_ns`.
+    pub hardirq: bool,
+    /// `net_rx_wait_max_ns`.
+    pub net_rx_wait: bool,
+    /// `net_rx_run_max_ns`.
+    pub net_rx_run: bool,
 }
 
 /// One row of /proc/interrupts over a window.
@@ -96,8 +107,8 @@ impl Window {
         Self {
             start_unix_ns: start.unix_ns,
             duration_ns: end.monotonic_ns.saturating_sub(start.monotonic_ns),
-            read_ns: start.read_ns.max(end.read_ns),
-            exact_max: start.traced.cpus.values().all(|c| never_timed(c)),
+            gaps: start.gaps.max(end.gaps),
+            new_max: new_max(start, end),
             cpus,
             irqs: nested(&start.traced.irqs, &end.traced.irqs, irq_delta, |d| {
                 d.count == 0 && d.ns == 0
@@ -125,9 +136,18 @@ impl Window {
     }
 }
 
-/// No maximum in it yet.
-fn never_timed(c: &CpuCounters) -> bool {
-    c.hardirq_max_ns == 0 && c.net_rx_run_max_ns == 0 && c.net_rx_wait_max_ns == 0
+fn new_max(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, NewMax> {
+    let rose = |cpu: &u32, after: &CpuCounters| {
+        let before = start.traced.cpus.get(cpu);
+        let of = |max: fn(&CpuCounters) -> u64| max(after) > before.map_or(0, |b| max(b));
+        NewMax {
+            hardirq: of(|c| c.hardirq_max_ns),
+            net_rx_wait: of(|c| c.net_rx_wait_max_ns),
+            net_rx_run: of(|c| c.net_rx_run_max_ns),
+        }
+    };
+    let cpus = end.traced.cpus.iter();
+    cpus.map(|(cpu, after)| (*cpu, rose(cpu, after))).collect()
 }
 
 fn hotplug(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) {
@@ -155,6 +175,7 @@ fn cpu_delta(before: &CpuCounters, after: &CpuCounters) -> CpuCounters {
         hardirq_untimed,
         net_rx_runs,
         net_rx_ns,
+        net_rx_nested,
         ksoftirqd_runs,
         packets,
         budget_exhausted,
@@ -194,6 +215,11 @@ fn irq_delta(before: IrqCounters, after: IrqCounters) -> IrqCounters {
     IrqCounters {
         count: after.count.wrapping_sub(before.count),
         ns: after.ns.wrapping_sub(before.ns),
+        max_ns: if after.max_ns > before.max_ns {
+            after.max_ns
+        } else {
+            0
+        },
         ..after
     }
 }
@@ -371,6 +397,7 @@ fn devices(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) -> Vec<Net
             rx_dropped: since(before.rx_dropped, after.rx_dropped),
             rx_missed_errors: since(before.rx_missed_errors, after.rx_missed_errors),
             rx_errors: since(before.rx_errors, after.rx_errors),
+            rx_nohandler: since(before.rx_nohandler, after.rx_nohandler),
             ..after.clone()
         });
         if reset {

@@ -29,6 +29,8 @@ pub struct NetDevice {
     pub rx_missed_errors: u64,
     /// `rx_errors`.
     pub rx_errors: u64,
+    /// `rx_nohandler`: arrived on a device that only serves another (an inactive slave of a bond).
+    pub rx_nohandler: u64,
 }
 
 /// What rarely changes about a device; `None` where it has no such thing. From `/sys/class/net/<name>`.
@@ -266,6 +268,7 @@ fn parse_stats(bytes: &[u8]) -> Result<NetDevice, NetDeviceError> {
         rx_errors: field(4)?,
         rx_dropped: field(6)?,
         rx_missed_errors: field(15)?,
+        rx_nohandler: field(23)?,
         ..NetDevice::default()
     })
 }
@@ -374,6 +377,7 @@ mod tests {
                 rx_errors: 104,
                 rx_dropped: 106,
                 rx_missed_errors: 115,
+                rx_nohandler: 123,
             }
         );
     }

@@ -53,6 +53,7 @@ fn percentiles(p50: u64) -> Percentiles {
 
 fn cpu(cpu: u32, hardirqs: u64, net_rx_runs: u64, net_rx_ns: u64, packets: u64) -> Cpu {
     Cpu {
+        net_rx_wait_unknown: Some(0),
         cpu,
         node: Some(0),
         online: true,
@@ -93,7 +94,7 @@ fn irq(irq: u32, name: &str, per_cpu: PerCpu, affinity: &str, effective: &str) -
             mean: 1_800,
             p50: None,
             p99: None,
-            max: 64_000,
+            max: Some(64_000),
         }),
         ..Irq::default()
     }
@@ -612,6 +613,7 @@ pub fn lossy() -> Report {
     }
     report.devices[0].rx_missed = 88;
     report.losses = Losses {
+        net_rx_nested: 0,
         ring_full: 12_881,
         map_full: 1_077,
         irq_table_full: 3,

@@ -66,7 +66,7 @@ fn row(irq: &Irq, most: usize, nodes: bool) -> [Span; 10] {
         number(Some(irq.count)),
         text(top_cpus(&irq.per_cpu, most)),
         duration(irq.handler_ns.map(|time| time.mean)),
-        duration(irq.handler_ns.map(|time| time.max)),
+        duration(irq.handler_ns.and_then(|time| time.max)),
         text(affinity(irq)),
     ]
 }
