@@ -1,10 +1,14 @@
 //! The VM's network cards: two, wired to each other, known by their MAC addresses.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command};
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{netns::Netns, setting};
+use crate::{
+    kernel::{self, gained},
+    netns::Netns,
+    setting, wait,
+};
 
 /// MAC address of the card that sends; on NUMA node 0.
 pub const SENDER_MAC: &str = "02:77:00:00:01:01";
@@ -12,6 +16,9 @@ pub const SENDER_MAC: &str = "02:77:00:00:01:01";
 pub const RECEIVER_MAC: &str = "02:77:00:00:01:02";
 /// NUMA node of the receiving card.
 pub const RECEIVER_NODE: u32 = 1;
+
+/// Longest time until every vector has fired once.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// Names of the cards, by MAC address: the kernel numbers them by bus.
 const CARDS: [(&str, &str); 2] = [
@@ -89,15 +96,11 @@ impl Wire {
         ];
         for (netns, device, own, (peer, peer_mac)) in ends {
             // The namespace before may still be on its way out.
-            crate::wait::until(
-                "the network card is here",
-                std::time::Duration::from_secs(10),
-                || {
-                    Ok(PathBuf::from(format!("/sys/class/net/{device}"))
-                        .exists()
-                        .then_some(()))
-                },
-            )?;
+            wait::until("the network card is here", Duration::from_secs(10), || {
+                Ok(PathBuf::from(format!("/sys/class/net/{device}"))
+                    .exists()
+                    .then_some(()))
+            })?;
             ip(&["link", "set", device, "netns", netns.name()])?;
             netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
             netns.ip(&["link", "set", device, "up"])?;
@@ -117,7 +120,7 @@ impl Wire {
             (&wire.sender, Self::SENDER_DEVICE),
             (&wire.receiver, Self::RECEIVER_DEVICE),
         ] {
-            crate::wait::until("carrier", std::time::Duration::from_secs(15), || {
+            wait::until("carrier", Duration::from_secs(15), || {
                 let state = netns
                     .run(|| fs::read_to_string(format!("/sys/class/net/{device}/operstate")))??;
                 Ok((state.trim() == "up").then_some(()))
@@ -141,25 +144,71 @@ impl Wire {
         })?
     }
 
-    /// IRQ numbers of a card's queues by name, as /proc/interrupts names them (`nic1-rx-0`).
-    pub fn vectors(device: &str) -> Result<Vec<(u32, String)>> {
+    /// Binds the vectors of the receiving card to CPUs, and waits until each is there: a vector moves with its next
+    /// interrupt, and a NAPI that never rests stays where it is.
+    pub fn pin(&self, cpu_of: impl Fn(&Vector) -> u32) -> Result<Vec<Vector>> {
+        let vectors = self.vectors()?;
+        for vector in &vectors {
+            setting::write(
+                format!("/proc/irq/{}/smp_affinity_list", vector.irq),
+                &cpu_of(vector).to_string(),
+            )?;
+        }
+        let before = kernel::interrupts()?;
+        // igb's watchdog raises every vector once in two seconds; others are quiet and move at once when they wake.
+        if driver().as_deref() == Some("igb") {
+            wait::until("the vectors have moved", SETTLED, || {
+                let now = gained(&before, &kernel::interrupts()?);
+                let moved = |vector: &Vector| {
+                    let count = now.get(&(vector.irq, cpu_of(vector)));
+                    count.is_some_and(|count| *count > 0)
+                };
+                Ok(vectors.iter().all(moved).then_some(()))
+            })?;
+        }
+        Ok(vectors)
+    }
+
+    /// The vectors of the receiving card's queues.
+    fn vectors(&self) -> Result<Vec<Vector>> {
+        let device = format!("/sys/class/net/{}/device", Self::RECEIVER_DEVICE);
+        let ours = self.receiver.run(|| {
+            // A virtio device has its vectors one level up.
+            let entries = fs::read_dir(format!("{device}/msi_irqs"))
+                .or_else(|_| fs::read_dir(format!("{device}/../msi_irqs")))?;
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?))
+                .collect::<Result<Vec<u32>>>()
+        })??;
         let text = fs::read_to_string("/proc/interrupts")?;
         let vectors: Vec<_> = text
             .lines()
             .filter_map(|line| {
                 let (irq, rest) = line.split_once(':')?;
-                let name = rest.split_ascii_whitespace().last()?;
-                let ours = name
-                    .strip_prefix(device)
-                    .is_some_and(|rest| rest.starts_with('-'));
-                ours.then_some((irq.trim().parse().ok()?, name.to_owned()))
+                let irq = irq.trim().parse().ok()?;
+                let name = rest.split_ascii_whitespace().last()?.to_owned();
+                // The card's own vector, for changes of its link, has no queue.
+                let queue = name.rsplit(['-', '.']).next()?.parse().ok()?;
+                ours.contains(&irq).then_some(Vector { irq, name, queue })
             })
             .collect();
-        if vectors.is_empty() {
-            bail!("no vectors of {device} in /proc/interrupts:\n{text}");
-        }
+        ensure!(
+            !vectors.is_empty(),
+            "no vectors of {ours:?} in /proc/interrupts:\n{text}"
+        );
         Ok(vectors)
     }
+}
+
+/// An interrupt vector of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vector {
+    /// Its IRQ number.
+    pub irq: u32,
+    /// As /proc/interrupts names it: `nic1-rx-0`, `virtio1-input.0`.
+    pub name: String,
+    /// The queue.
+    pub queue: u32,
 }
 
 fn ip(args: &[&str]) -> Result<()> {

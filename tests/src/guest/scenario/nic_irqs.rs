@@ -14,11 +14,10 @@ use super::{Scenario, need_card};
 use crate::{
     guest::{
         bracket::{Bracket, Counter},
-        nic::{RECEIVER_NODE, Wire},
+        nic::{RECEIVER_NODE, Vector, Wire},
     },
     kernel::device_statistic,
     scenario::{Need, note},
-    setting,
 };
 
 /// This file's scenarios.
@@ -38,22 +37,11 @@ const WATCHDOG: u64 = 4;
 fn vectors() -> Result<()> {
     need_card("igb")?;
     let wire = Wire::new()?;
-    let vectors = Wire::vectors(Wire::RECEIVER_DEVICE)?;
-    let mut receiving = Vec::new();
-    for (irq, name) in &vectors {
-        let queue: u32 = name
-            .rsplit('-')
-            .next()
-            .and_then(|queue| queue.parse().ok())
-            .with_context(|| format!("{name} ends in no queue"))?;
-        setting::write(
-            format!("/proc/irq/{irq}/smp_affinity_list"),
-            &queue.to_string(),
-        )?;
-        if name.contains("-rx-") || name.contains("-TxRx-") {
-            receiving.push((*irq, name.clone(), queue));
-        }
-    }
+    let vectors = wire.pin(|vector| vector.queue)?;
+    let receiving: Vec<_> = vectors
+        .iter()
+        .filter(|vector| vector.name.contains("-rx-"))
+        .collect();
     ensure!(
         receiving.len() == 4,
         "4 receiving queues expected: {vectors:?}"
@@ -87,7 +75,7 @@ fn vectors() -> Result<()> {
     );
 
     let mut busy = 0;
-    for (irq, name, queue) in &receiving {
+    for Vector { irq, name, queue } in receiving {
         let row = report.irqs.iter().find(|row| row.irq == *irq);
         let row = row.with_context(|| format!("no row of {name}: {:#?}", report.irqs))?;
         ensure!(

@@ -22,7 +22,7 @@ use crate::{
     guest::nic::Wire,
     kernel::{device_statistic, softnet},
     scenario::{Need, note},
-    setting::{self, Setting},
+    setting::Setting,
     tracer::Tracer,
     wait::quiet,
 };
@@ -57,12 +57,7 @@ fn charged(mechanism: &str) -> Result<()> {
     let hook = format!("enqueue_to_backlog={mechanism}");
     need_hook(&hook)?;
     let wire = Wire::new()?;
-    for (irq, _) in Wire::vectors(Wire::RECEIVER_DEVICE)? {
-        setting::write(
-            format!("/proc/irq/{irq}/smp_affinity_list"),
-            &STEERING_CPU.to_string(),
-        )?;
-    }
+    wire.pin(|_| STEERING_CPU)?;
     wire.steer(1 << TARGET_CPU)?;
     let socket = wire
         .receiver
