@@ -1,6 +1,6 @@
 //! The VM's network cards: two, wired to each other, known by their MAC addresses.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -17,7 +17,10 @@ pub const RECEIVER_MAC: &str = "02:77:00:00:01:02";
 /// NUMA node of the receiving card.
 pub const RECEIVER_NODE: u32 = 1;
 
-/// Longest time until every vector has fired once.
+/// Until some versions of igb have raised every vector once.
+const WATCHDOG: Duration = Duration::from_millis(2500);
+
+/// Longest time until every vector that fires has fired on its new CPU.
 const SETTLED: Duration = Duration::from_secs(15);
 
 /// Names of the cards, by MAC address: the kernel numbers them by bus.
@@ -144,9 +147,13 @@ impl Wire {
         })?
     }
 
-    /// Binds the vectors of the receiving card to CPUs, and waits until each is there: a vector moves with its next
-    /// interrupt, and a NAPI that never rests stays where it is.
-    pub fn pin(&self, cpu_of: impl Fn(&Vector) -> u32) -> Result<Vec<Vector>> {
+    /// Binds the vectors of the receiving card to CPUs, and waits until those that `traffic` raises are there: a
+    /// vector moves with its next interrupt, and a NAPI that never rests stays where it is.
+    pub fn pin(
+        &self,
+        cpu_of: impl Fn(&Vector) -> u32,
+        traffic: impl Fn() -> Result<()>,
+    ) -> Result<Vec<Vector>> {
         let vectors = self.vectors()?;
         for vector in &vectors {
             setting::write(
@@ -155,17 +162,20 @@ impl Wire {
             )?;
         }
         let before = kernel::interrupts()?;
-        // igb's watchdog raises every vector once in two seconds; others are quiet and move at once when they wake.
-        if driver().as_deref() == Some("igb") {
-            wait::until("the vectors have moved", SETTLED, || {
-                let now = gained(&before, &kernel::interrupts()?);
-                let moved = |vector: &Vector| {
-                    let count = now.get(&(vector.irq, cpu_of(vector)));
-                    count.is_some_and(|count| *count > 0)
-                };
-                Ok(vectors.iter().all(moved).then_some(()))
-            })?;
-        }
+        thread::sleep(WATCHDOG);
+        wait::until("the vectors have moved", SETTLED, || {
+            traffic()?;
+            let now = gained(&before, &kernel::interrupts()?);
+            let moved = |vector: &Vector| {
+                let mut fired = now
+                    .iter()
+                    .filter(|((irq, _), count)| *irq == vector.irq && **count > 0)
+                    .map(|((_, cpu), _)| *cpu)
+                    .peekable();
+                fired.peek().is_none() || fired.any(|cpu| cpu == cpu_of(vector))
+            };
+            Ok(vectors.iter().all(moved).then_some(()))
+        })?;
         Ok(vectors)
     }
 

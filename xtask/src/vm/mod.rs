@@ -99,7 +99,7 @@ fn kernel_names() -> Vec<&'static str> {
 /// Prints the matrix; fails if anything in it did.
 pub fn vm_test(options: &Options) -> Result<()> {
     setup(Purpose::Test, options.offline)?;
-    let binaries = build(options.offline)?;
+    let binaries = build()?;
     if options.list {
         return list(&binaries);
     }
@@ -135,15 +135,12 @@ pub fn matrix(offline: bool) -> Result<Totals> {
         verbose: false,
         offline,
     };
-    let machines = run_all(&options, &build(offline)?)?;
+    let machines = run_all(&options, &build()?)?;
     print!("{}", table::text(&machines));
     Ok(table::totals(&machines))
 }
 
-fn build(offline: bool) -> Result<Binaries> {
-    if offline {
-        eprintln!("building tracer and the guest (--offline)");
-    }
+fn build() -> Result<Binaries> {
     let directory = build_static(&["--package", "tracer", "--package", "tracer-tests", "--bins"])?;
     Ok(Binaries {
         guest: directory.join("tracer-guest"),

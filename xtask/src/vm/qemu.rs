@@ -175,8 +175,13 @@ impl Machine<'_> {
 }
 
 fn qemu(tools: &Tools, accelerator: Accelerator) -> Command {
-    let mut command = tools.program("usr/bin/qemu-system-x86_64");
+    let program = tools.program("usr/bin/qemu-system-x86_64");
+    // It ends with the thread that starts it, however that ends.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program.get_program())
+        .args(program.get_args())
         .args(["-L"])
         .arg(tools.path("usr/share/qemu"))
         .arg("-L")
@@ -187,7 +192,7 @@ fn qemu(tools: &Tools, accelerator: Accelerator) -> Command {
     command
 }
 
-/// A QEMU; killed when dropped.
+/// A QEMU; killed when dropped, and by the kernel when the thread that started it ends.
 #[derive(Debug)]
 pub struct Running {
     child: Child,

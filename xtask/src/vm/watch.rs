@@ -124,7 +124,9 @@ fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineRes
     }
     let stderr = running.stderr();
     drop(running);
-    let died = ended.filter(|status| !status.success()).map(|status| {
+    // What happens while the power goes off does not matter.
+    let died = ended.filter(|status| !status.success() && !watch.done);
+    let died = died.map(|status| {
         let line = stderr.lines().next().unwrap_or_default();
         format!("{}: {line}", describe(status))
     });

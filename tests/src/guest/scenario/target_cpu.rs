@@ -46,6 +46,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const PORT: u16 = 7102;
 const PACKETS: u64 = 40_000;
 const RATE: u32 = 20_000;
+/// Enough to make the vector move.
+const WARM_UP: u64 = 50;
 const STEERING_CPU: u32 = 1;
 const TARGET_CPU: u32 = 0;
 const SENDING_CPU: usize = 3;
@@ -57,14 +59,19 @@ fn charged(mechanism: &str) -> Result<()> {
     let hook = format!("enqueue_to_backlog={mechanism}");
     need_hook(&hook)?;
     let wire = Wire::new()?;
-    wire.pin(|_| STEERING_CPU)?;
-    wire.steer(1 << TARGET_CPU)?;
     let socket = wire
         .receiver
         .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-
+    wire.pin(
+        |_| STEERING_CPU,
+        || {
+            let flood = Flood::new(Wire::RECEIVER, PORT, WARM_UP);
+            flood.run(&wire.sender).map(|_| ())
+        },
+    )?;
+    wire.steer(1 << TARGET_CPU)?;
     let tracer = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
     quiet();
     let before = refused(&wire)?;
