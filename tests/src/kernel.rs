@@ -127,19 +127,34 @@ pub fn snmp(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
     Ok(value.parse()?)
 }
 
+/// `reason`, if this kernel has a drop reason of that name (`enum skb_drop_reason`, 5.17); `None` if a drop has only a
+/// site here.
+pub fn drop_reason(reason: &str) -> Result<Option<&str>> {
+    let path = "/sys/kernel/btf/vmlinux";
+    let names = fs::read(path).with_context(|| format!("cannot read {path}"))?;
+    let name = format!("SKB_DROP_REASON_{reason}");
+    let mut names = names.split(|byte| *byte == 0);
+    Ok(names
+        .any(|known| known == name.as_bytes())
+        .then_some(reason))
+}
+
 /// A file of /sys/class/net/DEVICE/statistics in a namespace, for example `rx_dropped`.
 pub fn device_statistic(netns: &Netns, device: &str, name: &str) -> Result<u64> {
     let text = netns.run(|| read(&format!("/sys/class/net/{device}/statistics/{name}")))??;
     Ok(text.trim().parse()?)
 }
 
-/// Resident memory of a process, KiB; `VmRSS` of /proc/PID/status.
+/// Resident memory of a process' own, KiB; `RssAnon` of /proc/PID/status. Pages of its program do not count: they come
+/// when they are first used and are anybody's.
 pub fn resident_kib(pid: u32) -> Result<u64> {
     let status = read(&format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let value = line
         .and_then(|rest| rest.split_ascii_whitespace().next())
-        .ok_or_else(|| anyhow!("no VmRSS"))?;
+        .ok_or_else(|| anyhow!("no RssAnon"))?;
     Ok(value.parse()?)
 }
 

@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod disk;
 pub mod flood;
+pub mod guest;
 pub mod kernel;
 pub mod netns;
 pub mod process;

@@ -32,6 +32,8 @@ pub enum Step {
     Build,
     /// Tests on the live kernel.
     Live,
+    /// The same, and more, on other kernels.
+    Vm,
 }
 
 impl fmt::Display for Step {
@@ -44,13 +46,14 @@ impl fmt::Display for Step {
             Self::Unit => "unit",
             Self::Build => "build",
             Self::Live => "live",
+            Self::Vm => "vm",
         })
     }
 }
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::ClippyEbpf,
@@ -58,6 +61,7 @@ impl Step {
         Self::Unit,
         Self::Build,
         Self::Live,
+        Self::Vm,
     ];
 
     /// What it checks.
@@ -70,6 +74,7 @@ impl Step {
             Self::Unit => "unit, property and command-line tests",
             Self::Build => "tracer as users get it",
             Self::Live => "tests on this kernel",
+            Self::Vm => "tests on the kernels of four Debian releases",
         }
     }
 
@@ -118,6 +123,7 @@ impl Step {
                 check(cargo(offline).args(["build", "--release", "--package", "tracer"]))
             }
             Self::Live => live(offline),
+            Self::Vm => crate::vm::matrix(offline),
         }
     }
 }
