@@ -145,16 +145,13 @@ pub fn device_statistic(netns: &Netns, device: &str, name: &str) -> Result<u64> 
     Ok(text.trim().parse()?)
 }
 
-/// Resident memory of a process' own, KiB; `RssAnon` of /proc/PID/status. Pages of its program do not count: they come
-/// when they are first used and are anybody's.
+/// Resident memory of a process, KiB; `VmRSS` of /proc/PID/status.
 pub fn resident_kib(pid: u32) -> Result<u64> {
     let status = read(&format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let value = line
         .and_then(|rest| rest.split_ascii_whitespace().next())
-        .ok_or_else(|| anyhow!("no RssAnon"))?;
+        .ok_or_else(|| anyhow!("no VmRSS"))?;
     Ok(value.parse()?)
 }
 
