@@ -9,6 +9,7 @@ pub mod backlog;
 pub mod bpf;
 pub mod disk;
 pub mod flood;
+pub mod guest;
 pub mod kernel;
 pub mod netns;
 pub mod process;

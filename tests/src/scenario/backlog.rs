@@ -147,11 +147,9 @@ fn traced(outcome: &Outcome, kernel: &Witness) -> Result<()> {
         "{device} rx_dropped {}, traced {on_device} (missed {missed}): {sites:#?}",
         kernel.rx_dropped
     );
+    let reason = kernel::drop_reason("CPU_BACKLOG")?;
     for drop in ours {
-        ensure!(
-            drop.reason.as_deref() == Some("CPU_BACKLOG"),
-            "reason: {drop:?}"
-        );
+        ensure!(drop.reason.as_deref() == reason, "reason: {drop:?}");
         ensure!(drop.stage == Stage::Backlog, "stage: {drop:?}");
         ensure!(!drop.benign, "a full backlog is not benign: {drop:?}");
         ensure!(drop.protocol == "ipv4", "protocol: {drop:?}");

@@ -34,7 +34,7 @@ pub fn show_notes() {
 }
 
 /// Says on stderr what a scenario saw, if that is wanted (`--nocapture`).
-fn note(text: impl fmt::Display) {
+pub(crate) fn note(text: impl fmt::Display) {
     if NOTES.load(Ordering::Relaxed) {
         eprintln!("  {text}");
     }
