@@ -12,6 +12,8 @@ use crate::netns::Netns;
 pub struct Softnet {
     /// Column 2: packets this CPU's backlog refused.
     pub dropped: u32,
+    /// Column 3: `NET_RX` runs that ended at `netdev_budget` or `netdev_budget_usecs`.
+    pub time_squeeze: u32,
     /// Column 11: packets the RPS flow limit refused.
     pub flow_limit: u32,
 }
@@ -28,6 +30,7 @@ pub fn softnet() -> Result<BTreeMap<u32, Softnet>> {
         let column = |number: usize| columns.get(number - 1).copied();
         let row = Softnet {
             dropped: column(2).unwrap_or(0),
+            time_squeeze: column(3).unwrap_or(0),
             flow_limit: column(11).unwrap_or(0),
         };
         rows.insert(column(13).unwrap_or(line), row);
@@ -111,7 +114,17 @@ pub fn gained<K: Ord + Copy>(
 
 /// A counter of /proc/net/snmp in a namespace, for example `Udp`, `RcvbufErrors`.
 pub fn snmp(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
-    let text = netns.run(|| read("/proc/thread-self/net/snmp"))??;
+    named_counter(netns, "snmp", protocol, counter)
+}
+
+/// A counter of /proc/net/netstat in a namespace, for example `TcpExt`, `TCPOFOMerge`.
+pub fn netstat(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
+    named_counter(netns, "netstat", protocol, counter)
+}
+
+/// A row of names, then a row of values, both beginning with the protocol.
+fn named_counter(netns: &Netns, file: &str, protocol: &str, counter: &str) -> Result<u64> {
+    let text = netns.run(|| read(&format!("/proc/thread-self/net/{file}")))??;
     let mut rows = text
         .lines()
         .filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'));
@@ -123,8 +136,20 @@ pub fn snmp(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
         .split_ascii_whitespace()
         .zip(values.split_ascii_whitespace())
         .find(|(name, _)| *name == counter);
-    let (_, value) = value.ok_or_else(|| anyhow!("snmp: no {protocol} {counter}"))?;
+    let (_, value) = value.ok_or_else(|| anyhow!("{file}: no {protocol} {counter}"))?;
     Ok(value.parse()?)
+}
+
+/// `reason`, if this kernel has a drop reason of that name (`enum skb_drop_reason`, 5.17); `None` if a drop has only a
+/// site here.
+pub fn drop_reason(reason: &str) -> Result<Option<&str>> {
+    let path = "/sys/kernel/btf/vmlinux";
+    let names = fs::read(path).with_context(|| format!("cannot read {path}"))?;
+    let name = format!("SKB_DROP_REASON_{reason}");
+    let mut names = names.split(|byte| *byte == 0);
+    Ok(names
+        .any(|known| known == name.as_bytes())
+        .then_some(reason))
 }
 
 /// A file of /sys/class/net/DEVICE/statistics in a namespace, for example `rx_dropped`.

@@ -5,14 +5,17 @@
 //! The witness is [`kernel`], which shares no code with tracer. The same scenarios run on the build host
 //! (`cargo test -p tracer-tests --test live`) and inside VMs.
 
+pub mod backlog;
 pub mod bpf;
 pub mod disk;
 pub mod flood;
+pub mod guest;
 pub mod kernel;
 pub mod netns;
 pub mod process;
 pub mod scenario;
 pub mod setting;
+pub mod tcp;
 pub mod tracer;
 pub mod undo;
 pub mod wait;

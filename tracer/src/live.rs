@@ -381,15 +381,17 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
 /// loaded, whose functions the older table does not have.
 struct Running {
     roots: Roots,
-    symbols: RefCell<Option<(Vec<u8>, Symbols)>>,
+    symbols: RefCell<Option<(Vec<String>, Symbols)>>,
     kernel: KernelFacts,
 }
 
 impl Kernel for Running {
     fn function(&self, return_address: u64) -> Option<Function> {
-        let modules = std::fs::read(self.roots.proc.join("modules")).unwrap_or_default();
+        let modules = loaded_modules(&self.roots);
         let mut symbols = self.symbols.borrow_mut();
         if symbols.as_ref().is_none_or(|(then, _)| *then != modules) {
+            // The old table goes before the new one comes: each has some MiB.
+            *symbols = None;
             let path = self.roots.proc.join("kallsyms");
             let read = Symbols::load(&path).unwrap_or_else(|error| {
                 log::warn!("{error}: drop sites are shown as addresses");
@@ -409,6 +411,16 @@ impl Kernel for Running {
     fn reason(&self, number: u32) -> Option<String> {
         self.kernel.reason_name(number).map(str::to_owned)
     }
+}
+
+/// Name and address of each module, which change when one is loaded; not its users, which come and go.
+fn loaded_modules(roots: &Roots) -> Vec<String> {
+    let text = std::fs::read_to_string(roots.proc.join("modules")).unwrap_or_default();
+    let name_and_address = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        Some(format!("{} {}", words.next()?, words.nth(4)?))
+    };
+    text.lines().filter_map(name_and_address).collect()
 }
 
 fn ns(duration: std::time::Duration) -> u64 {

@@ -6,6 +6,7 @@ mod run;
 mod setup;
 mod summary;
 mod test;
+mod vm;
 
 use std::{fmt, process::ExitCode};
 
@@ -56,6 +57,8 @@ enum Task {
         #[arg(long, value_name = "STEP", value_enum)]
         only: Vec<test::Step>,
     },
+    /// Boot kernels in QEMU and run tracer and the scenarios there
+    VmTest(vm::Options),
     /// Build one static binary, target/dist/tracer
     Dist {
         /// Install and download nothing: name what is missing
@@ -112,6 +115,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Run { offline, args } => run::run(offline, &args),
         Task::Test { offline, only } => test::test(offline, &only),
+        Task::VmTest(options) => vm::vm_test(&options),
         Task::Dist { offline } => dist::dist(offline),
     }
 }

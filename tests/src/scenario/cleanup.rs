@@ -80,7 +80,7 @@ fn killed_in_a_flood() -> Result<()> {
     let tracer = Tracer::start(Some(&pair.receiver), &["--detail-rate", "unlimited"])?;
     let objects = own_objects(&tracer)?;
     let flood = Flood {
-        limit: Duration::from_secs(2),
+        limit: Duration::from_secs(4),
         ..Flood::new(Pair::RECEIVER, PORT, 10_000_000)
     };
     std::thread::scope(|scope| {

@@ -9,7 +9,7 @@ use tracer::model::event::{Event, What};
 use super::{Need, Scenario, note};
 use crate::{
     flood::Flood,
-    kernel::snmp,
+    kernel::{drop_reason, snmp},
     netns::Pair,
     tracer::{Outcome, Tracer},
     wait::quiet,
@@ -51,10 +51,11 @@ fn dropped(args: &[&str]) -> Result<Outcome> {
 
 fn events() -> Result<()> {
     let outcome = dropped(&["--events", "drop", "--detail-rate", "unlimited"])?;
+    let reason = drop_reason("NO_SOCKET")?;
     let ours: Vec<_> = outcome
         .events
         .iter()
-        .filter(|event| is_ours(event))
+        .filter(|event| is_ours(event, reason))
         .collect();
     ensure!(
         ours.len() as u64 == PACKETS,
@@ -77,7 +78,7 @@ fn events() -> Result<()> {
     Ok(())
 }
 
-fn is_ours(event: &Event) -> bool {
+fn is_ours(event: &Event, expected: Option<&str>) -> bool {
     let What::Drop {
         reason,
         device,
@@ -89,7 +90,7 @@ fn is_ours(event: &Event) -> bool {
     else {
         return false;
     };
-    reason.as_deref() == Some("NO_SOCKET")
+    reason.as_deref() == expected
         && device.as_deref() == Some(Pair::RECEIVER_DEVICE)
         && netns.is_none()
         && protocol == "ipv4"

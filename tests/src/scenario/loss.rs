@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::{Need, Scenario, note};
 use crate::{
     flood::Flood,
-    kernel::{device_statistic, snmp},
+    kernel::{device_statistic, drop_reason, snmp},
     netns::Pair,
     tracer::Tracer,
     wait::quiet,
@@ -204,7 +204,7 @@ fn full_drop_table() -> Result<()> {
         .find(|drop| drop.device.as_deref() == Some(Pair::RECEIVER_DEVICE))
     {
         ensure!(
-            first.packets == closed && first.reason.as_deref() == Some("NO_SOCKET"),
+            first.packets == closed && first.reason.as_deref() == drop_reason("NO_SOCKET")?,
             "first site: {first:?}"
         );
     }

@@ -24,6 +24,8 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     let packets = u64::from(arg(ctx.as_ptr(), 1) as u32);
     let budget = u64::from(arg(ctx.as_ptr(), 2) as u32);
     let (cpu, counters) = this_cpu()?;
+    // The packet that this poll steered last was not refused: the backlog's poll may follow and drop it.
+    counters.backlog_skb = 0;
     if counters.in_net_rx != 0 {
         counters.run_packets += packets;
         counters.run_polled_jiffies = jiffies();

@@ -21,6 +21,8 @@ use crate::{
 #[inline(always)]
 pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     let raised_ns = core::mem::take(&mut counters.net_rx_raised_ns);
+    // What gets this far was not refused: a later drop of the same packet is no drop of the backlog.
+    counters.backlog_skb = 0;
     counters.run_wait_ns = UNKNOWN_NS;
     // A raise after `time_ns` was read, by an interrupt in between, is not the one that this run serves.
     if raised_ns != 0 && raised_ns <= time_ns {

@@ -22,7 +22,7 @@ const SIZE_LIMIT: u64 = 15 << 20;
 /// Builds `target/dist/tracer`, checks it and prints its size and sha256.
 pub fn dist(offline: bool) -> Result<()> {
     setup(Purpose::Dist, offline)?;
-    let built = build()?;
+    let built = build_static(&["--package", "tracer"])?.join("tracer");
     let directory = command::target_dir().join("dist");
     let binary = directory.join("tracer");
     fs::create_dir_all(&directory)
@@ -55,8 +55,10 @@ pub fn dist(offline: bool) -> Result<()> {
     Ok(())
 }
 
+/// Builds what `packages`, arguments of cargo, name, as static binaries; returns the directory that they are in.
+///
 /// With a target named, the flags below reach neither build scripts nor the eBPF object.
-fn build() -> Result<PathBuf> {
+pub fn build_static(packages: &[&str]) -> Result<PathBuf> {
     let rustc = command::output(Command::new("rustc").args(["--version", "--verbose"]))?;
     let target = rustc
         .lines()
@@ -79,17 +81,11 @@ fn build() -> Result<PathBuf> {
     command::run(
         command::cargo_command()
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "tracer",
-                "--target",
-                target,
-            ]),
+            .args(["build", "--release", "--locked"])
+            .args(packages)
+            .args(["--target", target]),
     )?;
-    Ok(command::target_dir().join(target).join("release/tracer"))
+    Ok(command::target_dir().join(target).join("release"))
 }
 
 /// Runs `tracer --version` with an empty environment and, as root, in a directory where there is nothing else.

@@ -73,7 +73,7 @@ pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 pub const LLVM_PREFIX_VARIABLE: &str = "LLVM_SYS_221_PREFIX";
 
 /// Everything.
-pub const REQUIREMENTS: [Requirement; 18] = [
+pub const REQUIREMENTS: [Requirement; 19] = [
     apt("gcc", When::Always, "links what rustc compiles"),
     apt(
         "libc6-dev",
@@ -126,6 +126,11 @@ pub const REQUIREMENTS: [Requirement; 18] = [
         "the same, where the kernel has no nf_tables",
     ),
     apt("bpftrace", When::Test, "the second opinion on the counts"),
+    apt(
+        "debian-archive-keyring",
+        When::Test,
+        "checks the signatures of the kernels and of QEMU, which are unpacked only",
+    ),
     Requirement {
         name: "cargo-deny",
         kind: Kind::Cargo {

@@ -32,6 +32,8 @@ pub enum Step {
     Build,
     /// Tests on the live kernel.
     Live,
+    /// The same, and more, on other kernels.
+    Vm,
 }
 
 impl fmt::Display for Step {
@@ -44,13 +46,14 @@ impl fmt::Display for Step {
             Self::Unit => "unit",
             Self::Build => "build",
             Self::Live => "live",
+            Self::Vm => "vm",
         })
     }
 }
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::ClippyEbpf,
@@ -58,6 +61,7 @@ impl Step {
         Self::Unit,
         Self::Build,
         Self::Live,
+        Self::Vm,
     ];
 
     /// What it checks.
@@ -70,6 +74,7 @@ impl Step {
             Self::Unit => "unit, property and command-line tests",
             Self::Build => "tracer as users get it",
             Self::Live => "tests on this kernel",
+            Self::Vm => "tests on the kernels of four Debian releases",
         }
     }
 
@@ -81,9 +86,10 @@ impl Step {
         }
     }
 
-    /// Whether `--only` asked for it, or for one that depends on it. Nothing asked for is all.
+    /// Whether `--only` asked for it, or for one that depends on it. Nothing asked for is all but the
+    /// kernel matrix, which takes longer than everything else together.
     pub fn is_wanted(self, only: &[Self]) -> bool {
-        only.is_empty()
+        (only.is_empty() && self != Self::Vm)
             || only
                 .iter()
                 .any(|step| *step == self || step.needs() == Some(self))
@@ -118,6 +124,7 @@ impl Step {
                 check(cargo(offline).args(["build", "--release", "--package", "tracer"]))
             }
             Self::Live => live(offline),
+            Self::Vm => crate::vm::matrix(offline),
         }
     }
 }
@@ -276,8 +283,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asking_for_nothing_is_asking_for_everything() {
-        assert!(Step::ALL.iter().all(|step| step.is_wanted(&[])));
+    fn asking_for_nothing_is_asking_for_everything_but_the_kernel_matrix() {
+        let unwanted: Vec<_> = Step::ALL
+            .into_iter()
+            .filter(|step| !step.is_wanted(&[]))
+            .collect();
+        assert_eq!(unwanted, [Step::Vm]);
+        assert!(Step::Vm.is_wanted(&[Step::Vm]));
     }
 
     #[test]

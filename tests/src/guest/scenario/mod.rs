@@ -1,0 +1,116 @@
+//! The scenarios of the kernel matrix: those of the live kernel, and those that only a VM can make. A new one is a
+//! file here and its line in [`all`]. Left to the live kernel are those about speed, which that of an emulated CPU says
+//! nothing about, and those that compare with another tool.
+
+mod doctor;
+mod mechanisms;
+mod nic_irqs;
+mod target_cpu;
+
+use std::{fs, path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+
+use super::nic;
+pub use crate::scenario::Scenario;
+use crate::scenario::{self, Skip};
+
+/// Exit status of a scenario that was skipped; the last line says why.
+pub(super) const SKIPPED: u8 = 77;
+
+/// Set in the environment: scenarios say what they saw.
+pub(super) const VERBOSE: &str = "TRACER_GUEST_VERBOSE";
+
+/// All scenarios, quick ones first.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    let mut all = [
+        doctor::SCENARIOS,
+        mechanisms::SCENARIOS,
+        nic_irqs::SCENARIOS,
+        target_cpu::SCENARIOS,
+    ]
+    .concat();
+    let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();
+    let elsewhere =
+        |name| name == DISK_IRQS || elsewhere.iter().any(|scenario| scenario.name == name);
+    all.extend(
+        scenario::all()
+            .into_iter()
+            .filter(|scenario| !elsewhere(scenario.name)),
+    );
+    all
+}
+
+/// Needs a disk; here the vectors of a network card are compared.
+const DISK_IRQS: &str = "hard_irqs_per_irq_and_cpu_equal_proc_interrupts";
+
+/// How long a scenario may take here, where a CPU is an emulated one.
+pub(super) fn limit(name: &str) -> Duration {
+    let many = name.contains("fifty");
+    Duration::from_secs(if many { 150 } else { 60 })
+}
+
+/// Skips a scenario that needs the machine's network cards.
+fn need_nic() -> Result<String> {
+    nic::driver().ok_or_else(|| Skip("needs a network card".to_owned()).into())
+}
+
+/// Skips a scenario that needs this driver's card.
+fn need_card(driver: &str) -> Result<()> {
+    let has = need_nic()?;
+    if has == driver {
+        return Ok(());
+    }
+    Err(Skip(format!("needs a card of {driver}, has {has}")).into())
+}
+
+/// Skips a scenario whose hook (`NAME=MECHANISM`) this kernel has nothing to attach to: no kprobes, or a function
+/// that was inlined away.
+fn need_hook(hook: &str) -> Result<()> {
+    let (function, mechanism) = hook.split_once('=').unwrap_or((hook, ""));
+    if matches!(mechanism, "fentry" | "kprobe") {
+        let symbols = fs::read_to_string("/proc/kallsyms")?;
+        let name = format!(" {function}");
+        if !symbols.lines().any(|line| line.ends_with(&name)) {
+            return Err(Skip(format!("this kernel has no function {function}")).into());
+        }
+    }
+    if mechanism == "kprobe" && !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        return Err(Skip("this kernel has no kprobes".to_owned()).into());
+    }
+    Ok(())
+}
+
+/// Runs one scenario in this process. The last line on stderr says why it failed or was skipped.
+#[must_use]
+pub fn run(name: &str) -> ExitCode {
+    let Some(scenario) = all().into_iter().find(|scenario| scenario.name == name) else {
+        eprintln!("no scenario {name}");
+        return ExitCode::from(2);
+    };
+    if std::env::var_os(VERBOSE).is_some() {
+        scenario::show_notes();
+    }
+    if let Some(missing) = scenario.missing() {
+        eprintln!("{missing}");
+        return ExitCode::from(SKIPPED);
+    }
+    match (scenario.run)() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(Skip(reason)) = error.downcast_ref::<Skip>() {
+                eprintln!("{reason}");
+                return ExitCode::from(SKIPPED);
+            }
+            let text = format!("{error:#}");
+            // On one line, and not longer than a person reads.
+            eprintln!("{text}");
+            if text.contains('\n') {
+                let short: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                eprintln!("{}", short.chars().take(600).collect::<String>());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Provokes backlog drops whose executing and target CPU differ: all vectors of the receiving card on CPU 1, RPS to
+//! CPU 0, whose backlog holds eight packets, a UDP flood. Once with `enqueue_to_backlog` hooked through fentry, once
+//! through a kprobe.
+//!
+//! Asserts that the drops are charged to CPU 0 as their target and to CPU 1 as the one that executed them, and that
+//! their number is that of CPU 0's softnet `dropped` and of the card's `rx_dropped`.
+
+use std::{
+    collections::BTreeMap,
+    net::UdpSocket,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::{Scenario, need_hook, need_nic};
+use crate::{
+    flood::Flood,
+    guest::nic::Wire,
+    kernel::{device_statistic, softnet},
+    scenario::{Need, note},
+    setting::Setting,
+    tracer::Tracer,
+    wait::quiet,
+};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Cpus(4), Need::Program("ip")];
+
+/// This file's scenarios.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "backlog_drops_are_charged_to_the_target_cpu_by_fentry",
+        needs: NEEDS,
+        run: || charged("fentry"),
+    },
+    Scenario {
+        name: "backlog_drops_are_charged_to_the_target_cpu_by_kprobe",
+        needs: NEEDS,
+        run: || charged("kprobe"),
+    },
+];
+
+const PORT: u16 = 7102;
+const PACKETS: u64 = 40_000;
+const RATE: u32 = 20_000;
+/// Enough to make the vector move.
+const WARM_UP: u64 = 50;
+const STEERING_CPU: u32 = 1;
+const TARGET_CPU: u32 = 0;
+const SENDING_CPU: usize = 3;
+const BACKLOG: &str = "8";
+const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
+
+fn charged(mechanism: &str) -> Result<()> {
+    need_nic()?;
+    let hook = format!("enqueue_to_backlog={mechanism}");
+    need_hook(&hook)?;
+    let wire = Wire::new()?;
+    let socket = wire
+        .receiver
+        .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
+    wire.pin(
+        |_| STEERING_CPU,
+        || {
+            let flood = Flood::new(Wire::RECEIVER, PORT, WARM_UP);
+            flood.run(&wire.sender).map(|_| ())
+        },
+    )?;
+    wire.steer(1 << TARGET_CPU)?;
+    let running = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
+    quiet();
+    let before = refused(&wire)?;
+    let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
+    let sent = while_read(&socket, || {
+        Flood {
+            rate: Some(RATE),
+            cpu: Some(SENDING_CPU),
+            ..Flood::new(Wire::RECEIVER, PORT, PACKETS)
+        }
+        .run(&wire.sender)
+    })?;
+    small.restore()?;
+    quiet();
+    let after = refused(&wire)?;
+    let outcome = running.stop()?;
+
+    let of_device = after.1 - before.1;
+    let softnet: BTreeMap<u32, u32> = after
+        .0
+        .iter()
+        .map(|(cpu, dropped)| (*cpu, dropped.wrapping_sub(before.0[cpu])))
+        .filter(|(_, dropped)| *dropped > 0)
+        .collect();
+    ensure!(sent >= PACKETS / 2, "sent only {sent} of {PACKETS}");
+    ensure!(
+        of_device > 0 && of_device < sent,
+        "of {sent} datagrams the backlog refused {of_device}"
+    );
+    ensure!(
+        softnet == BTreeMap::from([(TARGET_CPU, u32::try_from(of_device)?)]),
+        "rx_dropped {of_device}, softnet {softnet:?}"
+    );
+
+    let report = &outcome.summary;
+    let sites: Vec<_> = report
+        .drops
+        .iter()
+        .filter(|drop| drop.site == "enqueue_to_backlog")
+        .collect();
+    let missed = outcome.missed_at("kfree_skb");
+    let traced: u64 = sites.iter().map(|drop| drop.packets).sum();
+    ensure!(
+        traced <= of_device && traced + missed >= of_device,
+        "rx_dropped {of_device}, traced {traced} (missed {missed}): {sites:#?}"
+    );
+    for drop in &sites {
+        ensure!(
+            drop.per_cpu.keys().eq([&STEERING_CPU]),
+            "executed on CPU {STEERING_CPU}: {drop:?}"
+        );
+        ensure!(
+            drop.device.as_deref() == Some(Wire::RECEIVER_DEVICE),
+            "device: {drop:?}"
+        );
+    }
+    let targets: u64 = sites
+        .iter()
+        .filter_map(|drop| drop.per_target_cpu.as_ref()?.get(&TARGET_CPU))
+        .sum();
+    let unseen = outcome.missed_at("enqueue_to_backlog");
+    ensure!(
+        targets + unseen >= traced && targets <= traced,
+        "target CPU {TARGET_CPU} has {targets} of {traced} (missed {unseen}): {sites:#?}"
+    );
+    let hooked = report
+        .hooks
+        .iter()
+        .find(|hook| hook.name == "enqueue_to_backlog");
+    ensure!(
+        hooked.is_some_and(|hook| hook.via.as_deref() == Some(mechanism)),
+        "{hooked:?}"
+    );
+    note(format_args!(
+        "{mechanism}: sent {sent}, rx_dropped {of_device}, traced {traced}, target {targets}"
+    ));
+    Ok(())
+}
+
+/// softnet `dropped` by CPU, and `rx_dropped` of the receiving card.
+fn refused(wire: &Wire) -> Result<(BTreeMap<u32, u32>, u64)> {
+    let rows = softnet()?;
+    Ok((
+        rows.iter().map(|(cpu, row)| (*cpu, row.dropped)).collect(),
+        device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, "rx_dropped")?,
+    ))
+}
+
+/// Runs `work` while a thread reads from `socket`.
+fn while_read<T>(socket: &UdpSocket, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 64];
+            while !done.load(Ordering::Relaxed) {
+                let _ = socket.recv(&mut buffer);
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}

@@ -1,0 +1,120 @@
+//! What `cargo xtask vm-test` and the first process of its VM tell each other.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the guest finds its [`Task`], as JSON.
+pub const TASK_FILE: &str = "/etc/vm-test.json";
+
+/// Where the guest writes its [`Record`]s, one JSON object a line: the second serial port, which QEMU writes to a
+/// file. Its driver is built into every kernel, unlike that of a virtio port.
+pub const RESULTS_DEVICE: &str = "/dev/ttyS1";
+
+/// How often the guest says that it lives, seconds.
+pub const ALIVE_EVERY_SECONDS: u64 = 2;
+
+/// What the guest has to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Names of scenarios, or parts of names; empty: all.
+    pub scenarios: Vec<String>,
+    /// Modules to load before the first scenario.
+    pub modules: Vec<String>,
+    /// The scenarios print what they saw.
+    pub verbose: bool,
+}
+
+impl Task {
+    /// Whether the scenario `name` is asked for.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.scenarios.is_empty() || self.scenarios.iter().any(|wanted| name.contains(wanted))
+    }
+
+    /// Reads [`TASK_FILE`].
+    pub fn read(path: impl AsRef<Path>) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        serde_json::from_str(&text).map_err(std::io::Error::other)
+    }
+}
+
+/// How a scenario ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should.
+    Pass,
+    /// Not as it should.
+    Fail,
+    /// This kernel or machine lacks what it is about.
+    Skip,
+}
+
+/// One line of the guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// The guest is up.
+    Boot {
+        /// As `uname -r` says.
+        kernel: String,
+        /// Since the kernel began.
+        seconds: f64,
+        /// Things that did not work, but need not matter.
+        warnings: Vec<String>,
+        /// Names of the scenarios that it is going to run.
+        scenarios: Vec<String>,
+    },
+    /// A scenario begins.
+    Start {
+        /// Its name.
+        scenario: String,
+    },
+    /// The guest lives, every [`ALIVE_EVERY_SECONDS`].
+    Alive,
+    /// A scenario has ended.
+    Result {
+        /// Its name.
+        scenario: String,
+        /// How.
+        outcome: Outcome,
+        /// Why it failed or was skipped.
+        reason: Option<String>,
+        /// How long it ran.
+        seconds: f64,
+        /// The end of what it printed.
+        log: String,
+    },
+    /// All scenarios have ended; power goes off.
+    End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let record = Record::Result {
+            scenario: "a".to_owned(),
+            outcome: Outcome::Skip,
+            reason: Some("no igb".to_owned()),
+            seconds: 0.5,
+            log: String::new(),
+        };
+        let line = serde_json::to_string(&record).unwrap();
+        assert!(line.contains(r#""kind":"result""#) && line.contains(r#""outcome":"skip""#));
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+
+    #[test]
+    fn a_task_without_names_wants_all_and_one_with_a_part_of_a_name_those() {
+        assert!(Task::default().wants("a_drop"));
+        let task = Task {
+            scenarios: vec!["drop".to_owned()],
+            ..Task::default()
+        };
+        assert!(task.wants("a_drop") && !task.wants("an_irq"));
+    }
+}

@@ -1,0 +1,310 @@
+//! `cargo xtask vm-test`: boots real kernels in QEMU and runs tracer and the scenarios there.
+
+mod apt;
+mod initramfs;
+mod kernels;
+mod modules;
+mod qemu;
+mod table;
+mod tools;
+mod watch;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use xtask::guest::{Outcome, Task};
+
+use self::{
+    initramfs::Binaries,
+    kernels::{KNOWN, Kernel},
+    qemu::{Accelerator, Cards, Machine},
+    tools::Tools,
+    watch::MachineResult,
+};
+use crate::{
+    command,
+    dist::build_static,
+    setup::{Purpose, setup},
+    summary::Totals,
+};
+
+/// Machines at a time.
+const AT_A_TIME: usize = 2;
+
+/// How the results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What to boot and what to run there.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Kernel of Debian: 5.10, 6.1, 6.12, 7.2 (bullseye, bookworm, trixie, sid), each also as NAME-cloud, 6.12-rt,
+    /// or all, which is those four; repeatable
+    #[arg(long, value_name = "NAME", value_parser = kernel_names(), default_value = "all")]
+    kernel: Vec<String>,
+    /// Scenarios whose name contains this; repeatable
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
+    /// List kernels and scenarios, run nothing
+    #[arg(long)]
+    list: bool,
+    /// Debian packages with a kernel of your own and its modules
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["kernel", "vmlinuz"])]
+    deb: Vec<PathBuf>,
+    /// A kernel of your own
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "modules",
+        conflicts_with = "kernel"
+    )]
+    vmlinuz: Option<PathBuf>,
+    /// Its lib/modules/RELEASE, or a directory that contains that
+    #[arg(long, value_name = "DIR", requires = "vmlinuz")]
+    modules: Option<PathBuf>,
+    /// Further arguments of the kernel
+    #[arg(long, value_name = "ARGUMENTS", default_value = "")]
+    append: String,
+    /// Machines at a time
+    #[arg(long, value_name = "N", default_value_t = AT_A_TIME)]
+    jobs: usize,
+    /// How to print the results
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Print what each scenario saw
+    #[arg(long)]
+    verbose: bool,
+    /// Install and download nothing: name what is missing
+    #[arg(long)]
+    offline: bool,
+}
+
+fn kernel_names() -> Vec<&'static str> {
+    let known = KNOWN.iter().map(|known| known.name);
+    known.chain(["all"]).collect()
+}
+
+/// Prints the matrix; fails if anything in it did.
+pub fn vm_test(options: &Options) -> Result<()> {
+    setup(Purpose::Test, options.offline)?;
+    let binaries = build()?;
+    if options.list {
+        return list(&binaries);
+    }
+    let machines = run_all(options, &binaries)?;
+    match options.format {
+        Format::Text => {
+            print!("{}", table::text(&machines));
+            if options.verbose {
+                print_logs(&machines);
+            }
+            println!("{}", table::totals(&machines));
+        }
+        Format::Json => println!("{}", table::json(&machines)),
+    }
+    if table::totals(&machines).failed > 0 {
+        bail!(crate::Reported);
+    }
+    Ok(())
+}
+
+/// The matrix as a step of `cargo xtask test`: all kernels, all scenarios.
+pub fn matrix(offline: bool) -> Result<Totals> {
+    let options = Options {
+        kernel: vec!["all".to_owned()],
+        scenario: Vec::new(),
+        list: false,
+        deb: Vec::new(),
+        vmlinuz: None,
+        modules: None,
+        append: String::new(),
+        jobs: AT_A_TIME,
+        format: Format::Text,
+        verbose: false,
+        offline,
+    };
+    let machines = run_all(&options, &build()?)?;
+    print!("{}", table::text(&machines));
+    Ok(table::totals(&machines))
+}
+
+fn build() -> Result<Binaries> {
+    let directory = build_static(&["--package", "tracer", "--package", "tracer-tests", "--bins"])?;
+    Ok(Binaries {
+        guest: directory.join("tracer-guest"),
+        tracer: directory.join("tracer"),
+    })
+}
+
+/// The guest itself knows its scenarios.
+fn list(binaries: &Binaries) -> Result<()> {
+    println!("kernels:");
+    for known in KNOWN {
+        let all = if known.in_all { "  (all)" } else { "" };
+        println!("  {}{all}", known.name);
+    }
+    println!("scenarios:");
+    let output = Command::new(&binaries.guest)
+        .output()
+        .context("cannot ask the guest for its scenarios")?;
+    for line in String::from_utf8_lossy(&output.stderr).lines().skip(1) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn print_logs(machines: &[(String, MachineResult)]) {
+    for (kernel, machine) in machines {
+        for one in machine.scenarios.iter().filter(|one| !one.log.is_empty()) {
+            println!("--- {kernel}: {}", one.scenario);
+            println!("{}", one.log.trim_end());
+        }
+    }
+}
+
+fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, MachineResult)>> {
+    apt::check_machine()?;
+    let directory = command::target_dir().join("vm");
+    let runs = directory.join("runs");
+    fs::create_dir_all(&runs).with_context(|| format!("cannot create {}", runs.display()))?;
+    let tools = Tools::prepare(&directory, options.offline)?;
+    let kernels = kernels(options, &tools, &directory)?;
+    let first = kernels.first().context("no kernel asked for")?;
+    let (accelerator, words) = Accelerator::probe(&tools, first, &runs);
+    eprintln!("accelerator: {words}");
+    let task = Task {
+        scenarios: options.scenario.clone(),
+        modules: modules::LOADED
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect(),
+        verbose: options.verbose,
+    };
+
+    let pending = Mutex::new(kernels.iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..options.jobs.clamp(1, kernels.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = pending
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .next();
+                    let Some((index, kernel)) = next else {
+                        return;
+                    };
+                    let result = run_one(
+                        &runs,
+                        kernel,
+                        &tools,
+                        binaries,
+                        &task,
+                        accelerator,
+                        &options.append,
+                    );
+                    let result = result.unwrap_or_else(|error| MachineResult {
+                        failure: Some(format!("{error:#}")),
+                        ..MachineResult::default()
+                    });
+                    results
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((index, kernel.name.clone(), result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(index, ..)| *index);
+    Ok(results
+        .into_iter()
+        .map(|(_, name, result)| (name, result))
+        .collect())
+}
+
+fn kernels(options: &Options, tools: &Tools, directory: &Path) -> Result<Vec<Kernel>> {
+    if !options.deb.is_empty() {
+        return Ok(vec![kernels::from_debs(tools, &options.deb, directory)?]);
+    }
+    if let (Some(image), Some(modules)) = (&options.vmlinuz, &options.modules) {
+        return Ok(vec![kernels::from_files(tools, image, modules, directory)?]);
+    }
+    let wanted = |name: &str, in_all| {
+        options
+            .kernel
+            .iter()
+            .any(|one| one == name || (one == "all" && in_all))
+    };
+    KNOWN
+        .iter()
+        .filter(|known| wanted(known.name, known.in_all))
+        .map(|known| known.prepare(tools, directory, options.offline))
+        .collect()
+}
+
+fn run_one(
+    runs: &Path,
+    kernel: &Kernel,
+    tools: &Tools,
+    binaries: &Binaries,
+    task: &Task,
+    accelerator: Accelerator,
+    kernel_arguments: &str,
+) -> Result<MachineResult> {
+    let at = |extension: &str| runs.join(format!("{}.{extension}", kernel.name));
+    let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
+    initramfs::write(&initramfs, kernel, tools, binaries, task)?;
+    let igb = kernel
+        .modules()
+        .join("kernel/drivers/net/ethernet/intel/igb");
+    let machine = Machine {
+        tools,
+        accelerator,
+        kernel,
+        cards: if igb.exists() {
+            Cards::Igb
+        } else {
+            Cards::Virtio
+        },
+        kernel_arguments,
+        initramfs: &initramfs,
+        console: &console,
+        results: &results,
+    };
+    let result = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
+    fs::remove_file(&initramfs)?;
+    let failed = |machine: &MachineResult| {
+        machine.failure.is_some()
+            || machine
+                .scenarios
+                .iter()
+                .any(|one| one.outcome == Outcome::Fail)
+    };
+    if failed(&result) {
+        eprintln!("{}: console kept in {}", kernel.name, console.display());
+    }
+    Ok(result)
+}
+
+/// Fails with what is missing if nothing may be downloaded.
+fn needs_network(offline: bool, what: &str) -> Result<()> {
+    if offline {
+        bail!(
+            "{what} is not here (--offline: nothing downloaded); run `cargo xtask vm-test` with a network"
+        );
+    }
+    Ok(())
+}

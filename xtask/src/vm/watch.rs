@@ -1,0 +1,317 @@
+//! Watches one machine from its start to its end and tells how each scenario went.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use xtask::guest::{Outcome, Record};
+
+use super::qemu::Machine;
+
+/// A machine that says nothing for so long is ended.
+const SILENCE_LIMIT: Duration = Duration::from_mins(1);
+/// How often a QEMU that aborts is started again: it does about once in ten boots.
+const ATTEMPTS: u32 = 4;
+/// How often there is something to see.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// On the console: the kernel is broken, and the machine with it.
+const BROKEN: &[&str] = &[
+    "Kernel panic",
+    "BUG: ",
+    "Oops: ",
+    "general protection fault",
+    "soft lockup",
+    "hard LOCKUP",
+    "kernel BUG at",
+];
+
+/// How one scenario went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScenarioResult {
+    /// Its name.
+    pub scenario: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed or was skipped.
+    pub reason: Option<String>,
+    /// How long it ran.
+    pub seconds: f64,
+    /// The end of what it printed.
+    pub log: String,
+}
+
+/// How one machine went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MachineResult {
+    /// As `uname -r` said; empty if it never did.
+    pub kernel: String,
+    /// From QEMU's start to the first process, wall clock.
+    pub boot_seconds: f64,
+    /// From QEMU's start to its end.
+    pub seconds: f64,
+    /// What the guest could not set up.
+    pub warnings: Vec<String>,
+    /// The scenarios, in the order they ran.
+    pub scenarios: Vec<ScenarioResult>,
+    /// Why the machine as such failed.
+    pub failure: Option<String>,
+    /// How often QEMU aborted and was started again.
+    pub aborts: u32,
+}
+
+/// Runs the machine to its end. An aborted QEMU says nothing about the scenarios: all of it is done again.
+pub fn run(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<MachineResult> {
+    let mut aborts = 0;
+    loop {
+        let mut result = attempt(machine, progress)?;
+        let Err(status) = result.1 else {
+            result.0.aborts = aborts;
+            return Ok(result.0);
+        };
+        aborts += 1;
+        if aborts == ATTEMPTS {
+            result.0.failure = Some(format!("QEMU ended {ATTEMPTS} times by itself: {status}"));
+            result.0.aborts = aborts;
+            return Ok(result.0);
+        }
+        progress(&format!("QEMU ended by itself ({status}); once more"));
+    }
+}
+
+/// The error is how QEMU ended when it should not have.
+type Ended = std::result::Result<(), String>;
+
+fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineResult, Ended)> {
+    let mut running = machine.start()?;
+    let began = Instant::now();
+    let mut watch = Watch::default();
+    let (mut results, mut console) = (Tail::new(machine.results), Tail::new(machine.console));
+    let mut heard = Instant::now();
+    let mut ended = None;
+    loop {
+        let status = running.ended()?;
+        for line in results.lines()? {
+            heard = Instant::now();
+            watch.record(&line, began.elapsed(), progress);
+        }
+        for line in console.lines()? {
+            if watch.broken.is_none() && BROKEN.iter().any(|mark| line.contains(mark)) {
+                watch.broken = Some(line.trim().to_owned());
+            }
+        }
+        if let Some(status) = status {
+            ended = Some(status);
+            break;
+        }
+        // The kernel has said why; a moment for the rest of its words.
+        if watch.broken.is_some() {
+            thread::sleep(Duration::from_secs(1));
+            break;
+        }
+        if heard.elapsed() > SILENCE_LIMIT {
+            watch.hung = true;
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    let stderr = running.stderr();
+    drop(running);
+    // What happens while the power goes off does not matter.
+    let died = ended.filter(|status| !status.success() && !watch.done);
+    let died = died.map(|status| {
+        let line = stderr.lines().next().unwrap_or_default();
+        format!("{}: {line}", describe(status))
+    });
+    let result = watch.finish(began.elapsed(), machine.console);
+    Ok((result, died.map_or(Ok(()), Err)))
+}
+
+fn describe(status: ExitStatus) -> String {
+    status
+        .signal()
+        .map_or_else(|| status.to_string(), |signal| format!("signal {signal}"))
+}
+
+/// What the guest has said so far.
+#[derive(Debug, Default)]
+struct Watch {
+    result: MachineResult,
+    running: Option<(String, Duration)>,
+    done: bool,
+    broken: Option<String>,
+    hung: bool,
+    booted: bool,
+}
+
+impl Watch {
+    fn record(&mut self, line: &str, at: Duration, progress: &dyn Fn(&str)) {
+        match serde_json::from_str(line) {
+            Ok(Record::Boot {
+                kernel, warnings, ..
+            }) => {
+                self.booted = true;
+                self.result.boot_seconds = at.as_secs_f64();
+                progress(&format!("{kernel} is up after {:.1} s", at.as_secs_f64()));
+                self.result.kernel = kernel;
+                self.result.warnings = warnings;
+            }
+            Ok(Record::Start { scenario }) => self.running = Some((scenario, at)),
+            Ok(Record::Result {
+                scenario,
+                outcome,
+                reason,
+                seconds,
+                log,
+            }) => {
+                self.running = None;
+                let why = reason.as_deref().unwrap_or_default();
+                progress(format!("{} {scenario} ({seconds:.1} s) {why}", word(outcome)).trim_end());
+                self.result.scenarios.push(ScenarioResult {
+                    scenario,
+                    outcome,
+                    reason,
+                    seconds,
+                    log,
+                });
+            }
+            Ok(Record::End) => self.done = true,
+            // The guest lives, or what it says was cut off.
+            Ok(Record::Alive) | Err(_) => {}
+        }
+    }
+
+    fn finish(mut self, at: Duration, console: &Path) -> MachineResult {
+        self.result.seconds = at.as_secs_f64();
+        let failure = if let Some(line) = self.broken {
+            Some(format!("the kernel broke: {line}"))
+        } else if self.hung {
+            Some(format!("silent for {} s", SILENCE_LIMIT.as_secs()))
+        } else if !self.booted {
+            Some("did not boot".to_owned())
+        } else if !self.done {
+            Some("ended early".to_owned())
+        } else {
+            None
+        };
+        if let Some(failure) = &failure
+            && let Some((scenario, since)) = self.running.take()
+        {
+            self.result.scenarios.push(ScenarioResult {
+                scenario,
+                outcome: Outcome::Fail,
+                reason: Some(failure.clone()),
+                seconds: at.saturating_sub(since).as_secs_f64(),
+                log: String::new(),
+            });
+        }
+        self.result.failure =
+            failure.map(|failure| format!("{failure}; console: {}", console.display()));
+        self.result
+    }
+}
+
+/// How a scenario ended, in one word.
+pub const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Fail => "FAIL",
+        Outcome::Skip => "skip",
+    }
+}
+
+/// The lines that were added to a file.
+#[derive(Debug)]
+struct Tail {
+    path: PathBuf,
+    at: u64,
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            at: 0,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Complete lines since the last call.
+    fn lines(&mut self) -> Result<Vec<String>> {
+        let mut file = File::open(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        file.seek(SeekFrom::Start(self.at))?;
+        self.at += file.read_to_end(&mut self.rest)? as u64;
+        let mut lines = Vec::new();
+        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lines: &[&str]) -> Watch {
+        let mut watch = Watch::default();
+        for line in lines {
+            watch.record(line, Duration::from_secs(5), &|_| {});
+        }
+        watch
+    }
+
+    const BOOT: &str =
+        r#"{"kind":"boot","kernel":"6.1","seconds":4.0,"warnings":[],"scenarios":["a","b"]}"#;
+    const START_A: &str = r#"{"kind":"start","scenario":"a"}"#;
+    const PASS_A: &str =
+        r#"{"kind":"result","scenario":"a","outcome":"pass","reason":null,"seconds":1.0,"log":""}"#;
+
+    #[test]
+    fn a_machine_that_ended_in_order_has_no_failure() {
+        let watch = told(&[BOOT, START_A, PASS_A, r#"{"kind":"end"}"#]);
+        let result = watch.finish(Duration::from_secs(9), Path::new("c"));
+        assert_eq!(result.failure, None);
+        assert_eq!(result.scenarios.len(), 1);
+    }
+
+    #[test]
+    fn the_scenario_that_ran_when_the_kernel_broke_has_failed() {
+        let mut watch = told(&[BOOT, START_A]);
+        watch.broken = Some("Kernel panic - not syncing".to_owned());
+        let result = watch.finish(Duration::from_secs(9), Path::new("c"));
+        assert_eq!(result.scenarios[0].outcome, Outcome::Fail);
+        assert!(result.failure.is_some_and(|why| why.contains("panic")));
+    }
+
+    #[test]
+    fn a_machine_that_powers_off_between_scenarios_has_ended_early() {
+        let result = told(&[BOOT, START_A, PASS_A]).finish(Duration::ZERO, Path::new("c"));
+        assert!(
+            result
+                .failure
+                .is_some_and(|why| why.contains("ended early"))
+        );
+    }
+
+    #[test]
+    fn half_a_line_is_read_when_the_rest_has_come() {
+        let path = std::env::temp_dir().join(format!("xtask-tail-{}", std::process::id()));
+        std::fs::write(&path, "one\ntw").unwrap();
+        let mut tail = Tail::new(&path);
+        assert_eq!(tail.lines().unwrap(), ["one"]);
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(tail.lines().unwrap(), ["two"]);
+        std::fs::remove_file(path).unwrap();
+    }
+}
