@@ -17,7 +17,7 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
     let worth: Vec<&Reconciliation> = report
         .reconciliation
         .iter()
-        .filter(|row| differs(row) || alone(row))
+        .filter(|row| differs(row) || alone(row) || stands_in(row, report))
         .collect();
     let shown = if worth.len() > rows + 1 {
         rows
@@ -69,15 +69,11 @@ fn traced(row: &Reconciliation) -> Span {
 
 /// A difference is alarming as far as nothing explains it.
 fn residual(row: &Reconciliation) -> Span {
-    let unexplained = row
-        .explanation
-        .as_deref()
-        .is_none_or(|words| words.contains("unexplained"));
     match row.residual {
-        Some(residual) => span(
-            signed(residual),
-            Tone::alarm_if(residual != 0 && unexplained),
-        ),
+        Some(residual) => {
+            let unexplained = row.unexplained.unwrap_or(residual.unsigned_abs());
+            span(signed(residual), Tone::alarm_if(unexplained > 0))
+        }
         None => traced(row),
     }
 }
@@ -89,6 +85,15 @@ fn differs(row: &Reconciliation) -> bool {
 /// Counted by the kernel, and not to be traced here.
 fn alone(row: &Reconciliation) -> bool {
     row.traced.is_none() && row.delta > 0
+}
+
+/// A total that was traced although its parts could not be.
+fn stands_in(total: &Reconciliation, report: &Report) -> bool {
+    let Some(family) = total.counter.strip_suffix("total") else {
+        return false;
+    };
+    let part = |row: &Reconciliation| alone(row) && row.counter.starts_with(family);
+    total.traced.is_some() && report.reconciliation.iter().any(part)
 }
 
 /// `Kernel counters: 11 of 13 equal what was traced, 2 could not be traced`.
