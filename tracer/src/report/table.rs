@@ -110,9 +110,6 @@ impl Table {
     pub(super) fn write(mut self, page: &mut Page, name: &str) -> Vec<&'static str> {
         for cell in self.rows.iter_mut().flatten() {
             cell.text = page.style.clean(&cell.text);
-            if cell.text == "?" {
-                page.has_unknown();
-            }
         }
         let natural: Vec<usize> = (0..self.columns.len()).map(|at| self.natural(at)).collect();
         let mut shown: Vec<usize> = (0..self.columns.len())
@@ -135,6 +132,13 @@ impl Table {
             shown.remove(at);
         }
         page.omit(name, &omitted);
+        let is_unknown = |at: &usize| {
+            let mut cells = self.rows.iter().filter_map(|row| row.get(*at));
+            cells.any(|cell| cell.text == "?")
+        };
+        if shown.iter().any(is_unknown) {
+            page.has_unknown();
+        }
         let widths = self.widths(&shown, &natural, room);
         let heading: Vec<Span> = self
             .columns
@@ -290,6 +294,22 @@ mod tests {
     #[test]
     fn a_column_without_anything_to_tell_is_left_out_without_a_word() {
         assert!(!table(80).contains("never"));
+    }
+
+    #[test]
+    fn a_question_mark_is_only_explained_where_it_is_shown() {
+        let explained = |width| {
+            let mut table = Table::new([Column::name("a", ESSENTIAL, 0), Column::number("b", 1)]);
+            table.row(["x".repeat(39), "?".to_owned()].map(|text| span(text, Tone::Plain)));
+            let mut page = Page::new(Style {
+                width,
+                ..Style::default()
+            });
+            table.write(&mut page, "T");
+            page.shows_unknown()
+        };
+        assert!(explained(80));
+        assert!(!explained(40));
     }
 
     #[test]
