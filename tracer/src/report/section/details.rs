@@ -41,11 +41,23 @@ pub fn lines(page: &mut Page, report: &Report) {
         &samples.slowest_net_rx,
     );
     let longest = irq_longest(report);
-    slowest(page, report, "irq", "IRQ", longest, &samples.slowest_irqs);
+    let irqs = of_selected_devices(&samples.slowest_irqs, report);
+    slowest(page, report, "irq", "IRQ", longest, &irqs);
     if !samples.drops.is_empty() {
         page.plain("  dropped, for example:", Tone::Plain);
         list(page, &samples.drops, report);
     }
+}
+
+/// With `--interface`, interrupts of other devices have no row that would say what they are.
+fn of_selected_devices(events: &[Event], report: &Report) -> Vec<Event> {
+    let is_shown = |event: &&Event| match event.what {
+        What::Irq { irq, .. } => report.irqs.iter().any(|one| one.irq == irq),
+        What::NetRx { .. } | What::Drop { .. } => true,
+    };
+    let all = report.interfaces.is_empty();
+    let shown = events.iter().filter(|event| all || is_shown(event));
+    shown.cloned().collect()
 }
 
 /// The longest of all, which the counters know, then the slowest of those that were streamed.
@@ -62,7 +74,11 @@ fn slowest(
         .iter()
         .find(|one| one.kind == kind)
         .map_or(0, |one| one.sent);
-    let streamed = format!("slowest of the {} streamed:", count(sent));
+    let streamed = if report.interfaces.is_empty() || kind != "irq" {
+        format!("slowest of the {} streamed:", count(sent))
+    } else {
+        "slow ones among those streamed:".to_owned()
+    };
     let words = match (longest, events) {
         (None, []) => return,
         (Some(longest), []) => format!("longest {longest}"),
