@@ -2,7 +2,8 @@
 //! and at `netdev_budget_usecs`, because each packet is copied to many sockets that have no room for it.
 //!
 //! Asserts that runs which tracer says ended at the packet budget or at the time limit are, per CPU, as many as
-//! softnet `time_squeeze` counted, and that tracer tells which of the two it was.
+//! softnet `time_squeeze` counted, and that tracer tells which of the two it was. They may be fewer by no more than the
+//! runs that the report itself shows were not seen, and then it is measured again.
 //!
 //! tracer reads jiffies when the run begins and at each poll, the kernel a little later in both places: a tick between
 //! the two makes one run differ. So for the time limit one run more or less is allowed on a CPU, for the packet budget none.
@@ -57,7 +58,7 @@ const ENDLESS: &str = "100000000";
 
 const PACKETS: u64 = 20_000;
 /// These take long: a tenth of a millisecond or two for each.
-const SLOW_PACKETS: u64 = 3_000;
+const SLOW_PACKETS: u64 = 1_500;
 /// Members of [`GROUP`]: a copy of each datagram is made for every one, and dropped.
 const COPIES: usize = 800;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 77, 0, 1);
@@ -170,11 +171,10 @@ fn compare(seen: &Bracket<u32>, ticks: u64) -> Result<Cpu> {
             "CPU {cpu}: time_squeeze rose by {outer}, tracer saw {traced} runs end so"
         );
         if traced + ticks < inner {
-            // Programs that did not run missed more than that.
             let unseen = unseen(report, *cpu);
             ensure!(
-                unseen > 0,
-                "CPU {cpu}: time_squeeze rose by {inner}, tracer saw all runs, and {traced} of them end so"
+                traced + unseen + ticks >= inner,
+                "CPU {cpu}: time_squeeze rose by {inner}, tracer saw {traced} runs end so and missed only {unseen}"
             );
             note(format_args!(
                 "CPU {cpu}: {unseen} runs or their ends not seen"
