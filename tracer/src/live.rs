@@ -216,7 +216,9 @@ impl Live {
             .collect();
         let interrupts = Interrupts::read(&self.roots.proc)?;
         self.facts.irqs = topology::irq::read(&self.roots, &interrupts);
-        self.facts.names.netns = netns::names(&self.roots).unwrap_or_default();
+        // Added to the old ones: the drops of a namespace that is gone keep its name.
+        let names = netns::names(&self.roots).unwrap_or_default();
+        self.facts.names.netns.extend(names);
         Ok(())
     }
 
@@ -266,7 +268,7 @@ pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start
 /// host's own network namespace has them.
 #[must_use]
 pub fn budget(roots: &Roots) -> Option<(u32, u32)> {
-    sysctl::netdev_budget(roots).or_else(|| netns::in_init_netns(roots, sysctl::netdev_budget)?)
+    sysctl::netdev_budget(roots).or_else(|| netns::in_init_netns(roots, sysctl::netdev_budget))
 }
 
 fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {

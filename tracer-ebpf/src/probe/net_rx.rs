@@ -32,6 +32,7 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
         count(&mut counters.net_rx_wait_hist, wait_ns);
     }
     counters.run_began_ns = time_ns;
+    counters.run_polls = 0;
     counters.run_packets = 0;
     counters.run_began_jiffies = jiffies();
     counters.run_polled_jiffies = counters.run_began_jiffies;
@@ -66,7 +67,9 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
     let settings = settings()?;
     let polled_jiffies = counters.run_polled_jiffies - counters.run_began_jiffies;
     let mut flags = counters.in_ksoftirqd * IN_KSOFTIRQD;
-    if counters.run_packets >= settings.netdev_budget {
+    if counters.run_polls == 0 {
+        // Nothing was polled, so nothing was decided: such a run only wakes the CPUs that RPS chose.
+    } else if counters.run_packets >= settings.netdev_budget {
         flags |= BUDGET_EXHAUSTED;
         counters.budget_exhausted += 1;
     } else if polled_jiffies >= settings.netdev_budget_jiffies {

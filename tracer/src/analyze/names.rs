@@ -147,13 +147,15 @@ impl Names {
         Some(name.unwrap_or_else(|| inode.to_string()))
     }
 
-    /// Remembers what the device is called; an empty name is none.
+    /// Remembers what the device is called; an empty name is none. For tracer's own namespace it only
+    /// fills gaps: there the kernel tells the current names.
     pub fn learn(&mut self, netns: u32, ifindex: u32, name: &[u8; 16]) {
         let length = name.iter().position(|&b| b == 0).unwrap_or(name.len());
         if let Ok(name) = std::str::from_utf8(&name[..length])
             && !name.is_empty()
             && ifindex != 0
             && self.devices.len() < DEVICES
+            && !(netns == self.own_netns && self.devices.contains_key(&(netns, ifindex)))
         {
             self.devices.insert((netns, ifindex), name.to_owned());
         }

@@ -43,20 +43,26 @@ pub fn names(roots: &Roots) -> Result<BTreeMap<u32, String>, ProcError> {
     Ok(names)
 }
 
-/// Runs `read` in the network namespace of process 1, on a thread of its own: the host's `net.core`
-/// settings are shown there only. `None` without `CAP_SYS_ADMIN`, or if process 1 is hidden.
-pub fn in_init_netns<T: Send>(roots: &Roots, read: impl FnOnce(&Roots) -> T + Send) -> Option<T> {
-    let namespace = std::fs::File::open(roots.proc.join("1/ns/net")).ok()?;
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            rustix::thread::move_into_link_name_space(
-                namespace.as_fd(),
-                Some(rustix::thread::LinkNameSpaceType::Network),
-            )
-            .ok()?;
-            Some(read(roots))
-        });
-        reader.join().ok()?
+/// Runs `read` in the host's own network namespace, where alone its `net.core` settings are shown, on a
+/// thread of its own: in that of process 1 or, where that is hidden, of the kernel thread 2. `None`
+/// without `CAP_SYS_ADMIN`, or if neither gives a value (in a container both are somebody else).
+pub fn in_init_netns<T: Send>(
+    roots: &Roots,
+    read: impl Fn(&Roots) -> Option<T> + Sync,
+) -> Option<T> {
+    ["1", "2"].iter().find_map(|pid| {
+        let namespace = std::fs::File::open(roots.proc.join(pid).join("ns/net")).ok()?;
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                rustix::thread::move_into_link_name_space(
+                    namespace.as_fd(),
+                    Some(rustix::thread::LinkNameSpaceType::Network),
+                )
+                .ok()?;
+                read(roots)
+            });
+            reader.join().ok()?
+        })
     })
 }
 
