@@ -57,9 +57,31 @@ impl Facts {
                 && (netns == self.names.own_netns || netns == 0))
     }
 
+    /// A device that was renamed is shown by either name.
     fn shows_name(&self, device: Option<&str>) -> bool {
+        let is = |ifindex: &u32, shown: &str, device: &str| {
+            let now = self.names.devices.get(&(self.names.own_netns, *ifindex));
+            shown == device || now.is_some_and(|now| now == device)
+        };
         self.interfaces.is_empty()
-            || device.is_some_and(|name| self.interfaces.values().any(|shown| shown == name))
+            || device.is_some_and(|device| {
+                let mut interfaces = self.interfaces.iter();
+                interfaces.any(|(ifindex, shown)| is(ifindex, shown, device))
+            })
+    }
+
+    /// Namespaces that are gone, if anything was counted there.
+    fn gone_netns<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = String> + 'a {
+        let counted = |inode: u32| {
+            let mut napi = window.napi.values().flatten();
+            napi.any(|napi| napi.netns == inode)
+                || window.drops.keys().any(|key| key.netns == inode)
+        };
+        let gone = self.names.gone_netns.iter();
+        gone.filter(move |(inode, _)| counted(**inode))
+            .map(|(_, name)| {
+                format!("network namespace {name} went away; its counts are those of before")
+            })
     }
 }
 
@@ -88,7 +110,13 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         samples: collected.map(Collected::samples).unwrap_or_default(),
         drops: drops.shown,
         findings: Vec::new(),
-        notes: facts.notes.iter().chain(&window.notes).cloned().collect(),
+        notes: facts
+            .notes
+            .iter()
+            .chain(&window.notes)
+            .cloned()
+            .chain(facts.gone_netns(window))
+            .collect(),
     };
     report.answer = answer(&report);
     report
@@ -235,7 +263,8 @@ fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Vec<Ir
         .iter()
         .map(|(&number, by_cpu)| {
             let topology = facts.irqs.get(&number);
-            let name = window.interrupts.get(&number).map(|row| row.name.clone());
+            let row = window.interrupts.get(&number);
+            let name = row.map(|row| row.name.clone()).filter(|n| !n.is_empty());
             let per_cpu: PerCpu = by_cpu.iter().map(|(cpu, c)| (*cpu, c.count)).collect();
             let count = per_cpu.values().sum();
             let ns: u64 = by_cpu.values().map(|c| c.ns).sum();
@@ -476,16 +505,24 @@ fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconcil
         &evidence(total(&kernel), window.gaps.softirqs, at, under_way),
     ));
 
+    // Only what the kernel still shows can be compared.
+    let shown = |irq: &u32| !window.freed_irqs.contains_key(irq);
     let kernel: BTreeMap<u32, u64> = window
         .interrupts
         .iter()
         .map(|(irq, counted)| (*irq, counted.total()))
-        .filter(|(_, n)| *n != 0)
+        .filter(|(irq, n)| *n != 0 && shown(irq))
         .collect();
     let traced: BTreeMap<u32, u64> = window
         .irqs
         .iter()
-        .map(|(irq, by_cpu)| (*irq, by_cpu.values().map(|c| c.count).sum()))
+        .filter(|(irq, _)| shown(irq))
+        .map(|(irq, by_cpu)| {
+            let on_shown = by_cpu
+                .iter()
+                .filter(|(cpu, _)| !window.hidden_cpus.contains(cpu));
+            (*irq, on_shown.map(|(_, c)| c.count).sum())
+        })
         .collect();
     rows.extend(reconcile::hard_irqs(
         &kernel,
@@ -526,7 +563,10 @@ impl Backlog {
             let site = facts.names.site(key);
             let reason = site.reason.as_deref();
             backlog.known &= !site.function.is_empty() || reason.is_some();
-            if reconcile::counts_in_softnet(&site.function, reason) {
+            // Of a CPU that was offline at one end the kernel does not tell what it refused.
+            if reconcile::counts_in_softnet(&site.function, reason)
+                && !window.hidden_cpus.contains(&key.target_cpu)
+            {
                 backlog.total += packets;
                 if key.target_cpu != NO_CPU {
                     *backlog.by_target.entry(key.target_cpu).or_default() += packets;
@@ -535,6 +575,8 @@ impl Backlog {
             if reconcile::counts_in_rx_dropped(&site.function, reason)
                 && key.netns == facts.names.own_netns
                 && facts.shows(key.netns, key.ifindex)
+                // A device that is gone has taken its counter with it.
+                && window.devices.iter().any(|d| d.ifindex == key.ifindex)
                 && let Some(device) = facts.names.device(key.netns, key.ifindex)
             {
                 *backlog.by_device.entry(device).or_default() += packets;
