@@ -166,7 +166,7 @@ pub(crate) fn parse_header(file: &'static str, line: Option<&str>) -> Result<Vec
 mod tests {
     #[test]
     fn a_cpu_that_was_away_for_a_while_has_changed() {
-        let mut seen = super::Attendance::default();
+        let mut seen = Attendance::default();
         assert!(seen.changed().is_empty());
         seen.see(&[0, 1, 2]);
         assert!(seen.changed().is_empty());

@@ -224,15 +224,16 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                     let Some((index, kernel)) = next else {
                         return;
                     };
-                    let results_of = tasks.iter().enumerate().map(|(index, task)| {
+                    let of_tasks = tasks.iter().enumerate().map(|(index, task)| {
                         // The console of each is kept.
                         let name = match index {
                             0 => kernel.name.clone(),
                             _ => format!("{}-{index}", kernel.name),
                         };
+                        let files = runs.join(name);
                         let arguments = format!("{} {}", task.kernel_arguments, options.append);
                         run_one(
-                            &runs.join(name),
+                            &files,
                             kernel,
                             &tools,
                             binaries,
@@ -245,7 +246,7 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                             ..MachineResult::default()
                         })
                     });
-                    let result = results_of.reduce(MachineResult::and).unwrap_or_default();
+                    let result = of_tasks.reduce(MachineResult::and).unwrap_or_default();
                     results
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)

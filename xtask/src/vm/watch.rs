@@ -16,7 +16,7 @@ use xtask::guest::{Outcome, Record};
 use super::qemu::Machine;
 
 /// A machine that says nothing for so long is ended.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 /// How often a QEMU that aborts is started again: it does about once in ten boots.
 const ATTEMPTS: u32 = 4;
 /// How often there is something to see.
