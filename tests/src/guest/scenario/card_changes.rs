@@ -5,7 +5,7 @@
 //! throughout, that the run ends with its report, that no difference is left unexplained and that notes tell what
 //! happened.
 
-use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tracer::model::report::Report;
@@ -109,7 +109,7 @@ fn renamed() -> Result<()> {
         .collect();
     ensure!(!rows.is_empty(), "no interrupts of {NEW_NAME}: {report:#?}");
     for row in rows {
-        let of = |counts: &std::collections::BTreeMap<(u32, u32), u64>| -> u64 {
+        let of = |counts: &BTreeMap<(u32, u32), u64>| -> u64 {
             let of_irq = counts.iter().filter(|((irq, _), _)| *irq == row.irq);
             of_irq.map(|(_, count)| count).sum()
         };
@@ -191,9 +191,7 @@ fn unplugged() -> Result<()> {
             "the name is that of before: {row:?}"
         );
         for (cpu, traced) in &row.per_cpu {
-            let of = |counts: &std::collections::BTreeMap<_, u64>| {
-                counts.get(&(row.irq, *cpu)).copied().unwrap_or(0)
-            };
+            let of = |counts: &BTreeMap<_, u64>| counts.get(&(row.irq, *cpu)).copied().unwrap_or(0);
             // Unplugging a card may interrupt once more.
             ensure!(
                 of(&inner) <= *traced && *traced <= of(&outer) + WATCHDOG,
@@ -234,13 +232,13 @@ fn namespace() -> Result<()> {
 
     let report = &outcome.summary;
     for netns in [name.as_str(), other.receiver.name()] {
-        let traced: u64 = closed_port::drops(report, Pair::RECEIVER_DEVICE)?
+        let dropped: u64 = closed_port::drops(report, Pair::RECEIVER_DEVICE)?
             .filter(|drop| drop.netns.as_deref() == Some(netns))
             .map(|drop| drop.packets)
             .sum();
         ensure!(
-            traced == PACKETS,
-            "{netns}: NoPorts {PACKETS}, traced {traced}: {:#?}",
+            dropped == PACKETS,
+            "{netns}: NoPorts {PACKETS}, traced {dropped}: {:#?}",
             report.drops
         );
     }

@@ -4,7 +4,7 @@
 //! Asserts that drops are exact and on the CPUs that executed them, that hard IRQs and `NET_RX` runs of every CPU are
 //! those of the kernel, that no difference is left unexplained and that notes tell where the CPU was.
 
-use std::{fs, thread, time::Duration};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -73,7 +73,7 @@ fn comes_back() -> Result<()> {
     let report = &seen.outcome.summary;
     closed_port::check(&seen.outcome, Pair::RECEIVER_DEVICE, 3 * PACKETS)?;
     // While the target is away, the CPU that sends processes its packets itself.
-    let mut executed = std::collections::BTreeMap::new();
+    let mut executed = BTreeMap::new();
     for drop in closed_port::drops(report, Pair::RECEIVER_DEVICE)? {
         for (cpu, packets) in &drop.per_cpu {
             *executed.entry(*cpu).or_insert(0) += packets;
@@ -104,51 +104,49 @@ fn stays_away() -> Result<()> {
         closed_port::send(flood, &wire.sender, &wire.receiver)
     };
     let vectors = wire.pin(|_| CPU, send)?;
-    let polled = || device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, "rx_packets");
+    let received = || device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, "rx_packets");
 
     let before = kernel::interrupts()?;
     let tracer = Tracer::start(Some(&wire.receiver), ARGS)?;
     quiet();
-    let (inner, packets) = (kernel::interrupts()?, polled()?);
+    let (inner, packets) = (kernel::interrupts()?, received()?);
     send()?;
     let inner = gained(&inner, &kernel::interrupts()?);
     let offline = Setting::change(ONLINE, "0")?;
     thread::sleep(AWAY);
     send()?;
     quiet();
-    let packets = polled()? - packets;
+    let packets = received()? - packets;
     let outcome = tracer.stop()?;
     offline.restore()?;
     let outer = gained(&before, &kernel::interrupts()?);
 
     let report = &outcome.summary;
     closed_port::check(&outcome, Wire::RECEIVER_DEVICE, 2 * PACKETS)?;
-    let traced: u64 = report
+    let polled: u64 = report
         .napi
         .iter()
         .filter(|napi| napi.device == Wire::RECEIVER_DEVICE)
         .map(|napi| napi.packets)
         .sum();
     ensure!(
-        packets >= 2 * PACKETS && traced == packets,
-        "the card received {packets}, polled {traced}"
+        packets >= 2 * PACKETS && polled == packets,
+        "the card received {packets}, polled {polled}"
     );
     let mut on_cpu = 0;
     for irq in vectors.iter().map(|vector| vector.irq) {
         let row = report.irqs.iter().find(|row| row.irq == irq);
         for cpu in 0..4 {
-            let traced = row.and_then(|row| row.per_cpu.get(&cpu)).copied();
-            let traced = traced.unwrap_or(0);
-            let of = |counts: &std::collections::BTreeMap<_, u64>| {
-                counts.get(&(irq, cpu)).copied().unwrap_or(0)
-            };
+            let counted = row.and_then(|row| row.per_cpu.get(&cpu)).copied();
+            let counted = counted.unwrap_or(0);
+            let of = |counts: &BTreeMap<_, u64>| counts.get(&(irq, cpu)).copied().unwrap_or(0);
             ensure!(
-                of(&inner) <= traced && traced <= of(&outer),
-                "interrupt {irq} on CPU {cpu}: the kernel {} to {}, traced {traced}",
+                of(&inner) <= counted && counted <= of(&outer),
+                "interrupt {irq} on CPU {cpu}: the kernel {} to {}, traced {counted}",
                 of(&inner),
                 of(&outer)
             );
-            on_cpu += if cpu == CPU { traced } else { 0 };
+            on_cpu += if cpu == CPU { counted } else { 0 };
         }
     }
     ensure!(on_cpu > 0, "no interrupt on CPU {CPU}: {:#?}", report.irqs);
@@ -164,7 +162,7 @@ fn stays_away() -> Result<()> {
         "CPU {CPU} is back"
     );
     note(format_args!(
-        "{on_cpu} interrupts on CPU {CPU}, {traced} packets polled: {:?}",
+        "{on_cpu} interrupts on CPU {CPU}, {polled} packets polled: {:?}",
         report.notes
     ));
     Ok(())
