@@ -1,6 +1,8 @@
 //! What several scenarios have in common: datagrams to a port nobody listens on, and what the report says of them.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use tracer::model::report::{Drop as DropSite, Report};
 
 use crate::{
@@ -8,10 +10,13 @@ use crate::{
     kernel::{drop_reason, snmp},
     netns::Netns,
     tracer::Outcome,
+    wait,
 };
 
 /// Datagrams a second: no queue on the way may overflow.
 const RATE: u32 = 2000;
+/// Longest time until the last has arrived.
+const ARRIVED: Duration = Duration::from_secs(10);
 
 /// Sends `flood` at a modest rate; all of it has to leave, and to be refused by `receiver` for want of a socket.
 pub(super) fn send(flood: Flood, sender: &Netns, receiver: &Netns) -> Result<()> {
@@ -19,8 +24,14 @@ pub(super) fn send(flood: Flood, sender: &Netns, receiver: &Netns) -> Result<()>
     let rate = Some(RATE);
     let sent = Flood { rate, ..flood }.run(sender)?;
     ensure!(sent == flood.packets, "sent {sent} of {}", flood.packets);
-    crate::wait::quiet();
-    let refused = snmp(receiver, "Udp", "NoPorts")? - before;
+    // An interrupt that is lost while its vector moves is made up for by the card's watchdog, after two seconds.
+    let mut refused = 0;
+    let arrived = wait::until("all are refused", ARRIVED, || {
+        refused = snmp(receiver, "Udp", "NoPorts")? - before;
+        Ok((refused >= sent).then_some(()))
+    });
+    arrived.with_context(|| format!("sent {sent}, NoPorts {refused}"))?;
+    wait::quiet();
     ensure!(refused == sent, "sent {sent}, NoPorts {refused}");
     Ok(())
 }
