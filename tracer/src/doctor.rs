@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use crate::{
-    bpf::{Choice, HOOKS, Programs},
+    bpf::{Choice, HOOKS, Programs, may_read_kernel_memory},
     host::{Capabilities, PRIVILEGE},
     kernel::{facts::KernelFacts, symbols::Symbols},
     live,
@@ -159,6 +159,11 @@ fn lockdown(sysctls: &Sysctls) -> Check {
         ),
         Ok(Some(Lockdown::Integrity)) => ok(name, "integrity: no obstacle"),
         Ok(Some(Lockdown::None)) => ok(name, "off"),
+        Ok(None) if Capabilities::check().is_ok() && !may_read_kernel_memory() => warn(
+            name,
+            "kernel memory is off limits, so raw_tp and packet headers are",
+            Some("boot with lockdown=integrity"),
+        ),
         Ok(None) => ok(name, "not in this kernel, or securityfs is not mounted"),
         Err(error) => warn(name, error, None),
     }

@@ -52,8 +52,7 @@ impl CannotRun {
 }
 
 /// The remedy for missing privilege.
-pub const PRIVILEGE: &str =
-    "run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYSLOG (CAP_SYS_ADMIN before 5.8)";
+pub const PRIVILEGE: &str = "run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYSLOG (before 5.11 also CAP_SYS_RESOURCE, before 5.8 CAP_SYS_ADMIN)";
 
 /// Capabilities of this process that matter here; from `CapEff` in /proc/self/status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::{
         names::{Function, Kernel, Names},
         summary::Facts,
     },
-    bpf::{Choice, Details, HOOKS, Programs, Start},
+    bpf::{self, Choice, Details, HOOKS, Programs, Start},
     host::CannotRun,
     kernel::{
         facts::KernelFacts,
@@ -33,7 +33,7 @@ use crate::{
     },
     proc::{
         Roots, cpus,
-        cpus::Cpus,
+        cpus::{Attendance, Cpus},
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevice, NetDevices},
         netns,
@@ -87,6 +87,7 @@ pub struct Live {
     settings: Option<Settings>,
     tick_ns: u64,
     irqs: BTreeSet<u32>,
+    attendance: Attendance,
     /// Names and facts for the report.
     pub facts: Facts,
 }
@@ -119,6 +120,7 @@ impl Live {
             settings,
             tick_ns,
             irqs: BTreeSet::new(),
+            attendance: Attendance::default(),
             facts,
         };
         live.refresh_topology()?;
@@ -150,8 +152,8 @@ impl Live {
     }
 
     fn try_snapshot(&mut self) -> Result<Snapshot> {
+        let online = self.see_cpus()?;
         let proc = &self.roots.proc;
-        let online = cpus::read_list(&self.roots.sys.join("devices/system/cpu/online"))?;
         // What can move fastest is read closest to the programs' counters.
         let began = Instant::now();
         let softirqs = Softirqs::read(proc)?;
@@ -195,6 +197,24 @@ impl Live {
         })
     }
 
+    /// Looks which CPUs are online: one may go and come back between two snapshots.
+    pub fn see_cpus(&mut self) -> Result<Vec<u32>> {
+        let online = cpus::read_list(&self.roots.sys.join("devices/system/cpu/online"))?;
+        self.attendance.see(&online);
+        Ok(online)
+    }
+
+    /// Adds to the notes which CPUs were away for a while, but for those that `start` and `end` show to have gone or
+    /// come.
+    pub fn note_absent_cpus(&mut self, start: &Snapshot, end: &Snapshot) {
+        let both = |cpu: &u32| start.kernel.online.contains(cpu) == end.kernel.online.contains(cpu);
+        for cpu in self.attendance.changed().iter().filter(|cpu| both(cpu)) {
+            self.facts.notes.push(format!(
+                "CPU {cpu} was offline for a part of this run; its counts go on where they were"
+            ));
+        }
+    }
+
     fn learn_names(&mut self, traced: &Traced, devices: &BTreeMap<u32, NetDevice>) {
         let names = &mut self.facts.names;
         for napi in traced.napi.values().flatten() {
@@ -215,10 +235,15 @@ impl Live {
             .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
             .collect();
         let interrupts = Interrupts::read(&self.roots.proc)?;
-        self.facts.irqs = topology::irq::read(&self.roots, &interrupts);
-        // Added to the old ones: the drops of a namespace that is gone keep its name.
-        let names = netns::names(&self.roots).unwrap_or_default();
-        self.facts.names.netns.extend(names);
+        // What is gone keeps the name that it had: it was counted.
+        for (irq, facts) in topology::irq::read(&self.roots, &interrupts) {
+            if !facts.name.is_empty() || !self.facts.irqs.contains_key(&irq) {
+                self.facts.irqs.insert(irq, facts);
+            }
+        }
+        if let Ok(names) = netns::names(&self.roots) {
+            self.facts.names.set_netns(names);
+        }
         Ok(())
     }
 
@@ -312,7 +337,7 @@ fn layout(
 ) -> Layout {
     let mut layout = Layout::UNKNOWN;
     kernel.fill(&mut layout);
-    layout.headers = u32::from(!sysctl::locked_down(&Roots::default()));
+    layout.headers = u32::from(bpf::may_read_kernel_memory());
     layout.cpus = cpus.possible.last().map_or(1, |last| last + 1);
     let irqs = interrupts
         .device
@@ -349,6 +374,13 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         notes.push(
             "kallsyms shows no addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing): \
              drop sites are addresses; sysctl kernel.kptr_restrict=1 shows names to root"
+                .to_owned(),
+        );
+    }
+    if !bpf::may_read_kernel_memory() {
+        notes.push(
+            "kernel memory is off limits (lockdown=confidentiality): raw_tp cannot be used, and details have no \
+             addresses and ports; boot with lockdown=integrity"
                 .to_owned(),
         );
     }

@@ -14,6 +14,17 @@ pub const RESULTS_DEVICE: &str = "/dev/ttyS1";
 /// How often the guest says that it lives, seconds.
 pub const ALIVE_EVERY_SECONDS: u64 = 2;
 
+/// Scenarios that want a machine of their own, booted with further kernel arguments: how their names begin, and the
+/// arguments.
+const BOOTS: &[(&str, &str)] = &[("under_lockdown_", "lockdown=confidentiality")];
+
+/// Kernel arguments of the machine that the scenario `name` runs in; empty for most.
+#[must_use]
+pub fn kernel_arguments(name: &str) -> &'static str {
+    let boot = BOOTS.iter().find(|(begin, _)| name.starts_with(begin));
+    boot.map_or("", |(_, arguments)| arguments)
+}
+
 /// What the guest has to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -23,13 +34,17 @@ pub struct Task {
     pub modules: Vec<String>,
     /// The scenarios print what they saw.
     pub verbose: bool,
+    /// What the machine was booted with, of [`kernel_arguments`]: other scenarios are another machine's.
+    pub kernel_arguments: String,
 }
 
 impl Task {
     /// Whether the scenario `name` is asked for.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
-        self.scenarios.is_empty() || self.scenarios.iter().any(|wanted| name.contains(wanted))
+        self.kernel_arguments == kernel_arguments(name)
+            && (self.scenarios.is_empty()
+                || self.scenarios.iter().any(|wanted| name.contains(wanted)))
     }
 
     /// Reads [`TASK_FILE`].
@@ -116,5 +131,16 @@ mod tests {
             ..Task::default()
         };
         assert!(task.wants("a_drop") && !task.wants("an_irq"));
+    }
+
+    #[test]
+    fn a_scenario_that_needs_kernel_arguments_runs_in_a_machine_booted_with_them_only() {
+        let name = "under_lockdown_it_works";
+        let booted = Task {
+            kernel_arguments: kernel_arguments(name).to_owned(),
+            ..Task::default()
+        };
+        assert!(booted.wants(name) && !booted.wants("a_drop"));
+        assert!(!Task::default().wants(name));
     }
 }

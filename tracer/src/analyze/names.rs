@@ -52,8 +52,10 @@ pub struct Names {
     pub devices: BTreeMap<(u32, u32), String>,
     /// Inode of tracer's own network namespace; 0 if it could not be read.
     pub own_netns: u32,
-    /// Names of /run/netns by inode.
+    /// Names of /run/netns by inode, those that went away included.
     pub netns: BTreeMap<u32, String>,
+    /// Those that went away.
+    pub gone_netns: BTreeMap<u32, String>,
 }
 
 impl Names {
@@ -66,7 +68,18 @@ impl Names {
             devices: BTreeMap::new(),
             own_netns: 0,
             netns: BTreeMap::new(),
+            gone_netns: BTreeMap::new(),
         }
+    }
+
+    /// Takes over the names that there are now. Those that are no longer there are kept, what was counted in them is
+    /// in the report; an inode number that was given out again has its new name.
+    pub fn set_netns(&mut self, now: BTreeMap<u32, String>) {
+        let mut gone = std::mem::take(&mut self.netns);
+        gone.retain(|inode, name| now.get(inode) != Some(name));
+        self.netns.clone_from(&gone);
+        self.netns.extend(now);
+        self.gone_netns = gone;
     }
 
     /// Place and reason of a drop.

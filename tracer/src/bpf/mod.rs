@@ -16,4 +16,5 @@ mod runtime;
 pub use attach::{Programs, Start};
 pub use decode::{Body, Detail, Undecodable, decode};
 pub use hook::{Choice, HOOKS, Hook, Mechanism};
+pub use object::may_read_kernel_memory;
 pub use ring::Details;

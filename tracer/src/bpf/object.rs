@@ -39,6 +39,13 @@ pod!(/// [`DropKey`] for aya.
 pod!(/// [`DropCounters`] for aya.
     PodDropCounters(DropCounters));
 
+/// Whether programs may read kernel memory by address: the kernel refuses the helper under
+/// lockdown=confidentiality. /sys/kernel/security tells, too, but is not mounted everywhere: not in `ip netns exec`.
+#[must_use]
+pub fn may_read_kernel_memory() -> bool {
+    aya::features().bpf_probe_read_kernel()
+}
+
 /// A loader that sizes the maps for this host.
 pub(super) fn loader<'a>(layout: &Layout, ring_bytes: u32, drop_sites: u32) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();

@@ -1,7 +1,7 @@
 //! The difference of two snapshots. Wrapping counters, CPUs that come and go and devices that
 //! are made, renamed or removed in between are dealt with here and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracer_common::{
     counter::{
@@ -54,6 +54,11 @@ pub struct Window {
     pub devices: Vec<NetDevice>,
     /// CPU ids online at the end.
     pub online: Vec<u32>,
+    /// CPUs that were online at one end only: the kernel's tables of online CPUs do not tell what they counted.
+    pub hidden_cpus: BTreeSet<u32>,
+    /// Numbered interrupts that were freed, perhaps requested anew: the kernel has forgotten their counts. By number,
+    /// with the name at the begin.
+    pub freed_irqs: BTreeMap<u32, String>,
     /// What has to be known to read the numbers right.
     pub notes: Vec<String>,
 }
@@ -104,15 +109,21 @@ impl Window {
             })
             .collect();
         hotplug(start, end, &mut notes);
+        let irqs = nested(&start.traced.irqs, &end.traced.irqs, irq_delta, |d| {
+            d.count == 0 && d.ns == 0
+        });
+        let freed_irqs = freed_irqs(start, end);
+        note_freed(
+            freed_irqs.iter().filter(|(irq, _)| irqs.contains_key(irq)),
+            &mut notes,
+        );
         Self {
             start_unix_ns: start.unix_ns,
             duration_ns: end.monotonic_ns.saturating_sub(start.monotonic_ns),
             gaps: start.gaps.max(end.gaps),
             new_max: new_max(start, end),
             cpus,
-            irqs: nested(&start.traced.irqs, &end.traced.irqs, irq_delta, |d| {
-                d.count == 0 && d.ns == 0
-            }),
+            irqs,
             napi: napi(start, end),
             drops: nested(&start.traced.drops, &end.traced.drops, drop_delta, |d| {
                 d.packets == 0
@@ -131,6 +142,8 @@ impl Window {
             softirqs: softirqs(start, end),
             devices: devices(start, end, &mut notes),
             online: end.kernel.online.clone(),
+            hidden_cpus: hidden_cpus(start, end),
+            freed_irqs,
             notes,
         }
     }
@@ -162,6 +175,41 @@ fn hotplug(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) {
             "CPU {cpu} went offline in this window; the kernel no longer shows its counters"
         ));
     }
+}
+
+fn hidden_cpus(start: &Snapshot, end: &Snapshot) -> BTreeSet<u32> {
+    let online = |snapshot: &Snapshot| snapshot.kernel.online.iter().copied().collect();
+    let (before, after): (BTreeSet<u32>, BTreeSet<u32>) = (online(start), online(end));
+    before.symmetric_difference(&after).copied().collect()
+}
+
+fn freed_irqs(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, String> {
+    let after = &end.kernel.interrupts.device;
+    let before = start.kernel.interrupts.device.iter();
+    before
+        .filter(|(irq, before)| after.get(irq).is_none_or(|after| is_reset(before, after)))
+        .map(|(irq, before)| (*irq, before.name.clone()))
+        .collect()
+}
+
+fn note_freed<'a>(freed: impl Iterator<Item = (&'a u32, &'a String)>, notes: &mut Vec<String>) {
+    let freed: Vec<_> = freed
+        .map(|(irq, name)| format!("{irq} {name}").trim_end().to_owned())
+        .collect();
+    if !freed.is_empty() {
+        notes.push(format!(
+            "interrupts that were freed in this window, the kernel has forgotten its counts of them: {}",
+            freed.join(", ")
+        ));
+    }
+}
+
+/// Whether counts began anew. A wrap looks the same, but nothing interrupts half of 2³² times in a window.
+fn is_reset(before: &Row, after: &Row) -> bool {
+    after.counts.iter().any(|(cpu, after)| {
+        let before = before.counts.get(cpu).copied().unwrap_or(0);
+        after.wrapping_sub(before) > u32::MAX / 2
+    })
 }
 
 fn cpu_delta(before: &CpuCounters, after: &CpuCounters) -> CpuCounters {
@@ -334,7 +382,7 @@ fn rows<K: Ord + Clone>(start: &BTreeMap<K, Row>, end: &BTreeMap<K, Row>) -> BTr
     end.iter()
         .map(|(key, after)| {
             // An interrupt that was requested in the window started at 0 on every CPU.
-            let before = start.get(key);
+            let before = start.get(key).filter(|before| !is_reset(before, after));
             let per_cpu = per_cpu(before.map(|b| &b.counts), &after.counts);
             let name = after.name.clone();
             (key.clone(), Counted { name, per_cpu })
@@ -456,6 +504,45 @@ mod tests {
         end.kernel.interrupts.device.insert(50, row);
         let window = Window::between(&start, &end);
         assert_eq!(window.interrupts[&50].per_cpu, BTreeMap::from([(0, 4)]));
+    }
+
+    #[test]
+    fn an_interrupt_that_was_freed_is_named_and_one_given_out_again_counts_from_zero() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let row = |count| Row {
+            name: "eth0-rx-0".to_owned(),
+            counts: BTreeMap::from([(0, count)]),
+        };
+        let traced = |count| {
+            let counters = IrqCounters {
+                count,
+                ..IrqCounters::default()
+            };
+            BTreeMap::from([(0, counters)])
+        };
+        for irq in [50, 51, 52] {
+            start.kernel.interrupts.device.insert(irq, row(900));
+            start.traced.irqs.insert(irq, traced(900));
+            end.traced.irqs.insert(irq, traced(904));
+        }
+        end.kernel.interrupts.device.insert(51, row(4));
+        end.kernel.interrupts.device.insert(52, row(904));
+        let window = Window::between(&start, &end);
+        assert!(window.freed_irqs.keys().eq([&50, &51]));
+        assert_eq!(window.interrupts[&51].total(), 4);
+        assert_eq!(window.interrupts[&52].total(), 4);
+        let [note] = window.notes.as_slice() else {
+            panic!("{:?}", window.notes);
+        };
+        assert!(note.ends_with("50 eth0-rx-0, 51 eth0-rx-0"), "{note}");
+    }
+
+    #[test]
+    fn a_cpu_online_at_one_end_only_is_hidden() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.kernel.online = vec![0, 1, 2];
+        end.kernel.online = vec![0, 2, 3];
+        assert!(Window::between(&start, &end).hidden_cpus.iter().eq(&[1, 3]));
     }
 
     #[test]

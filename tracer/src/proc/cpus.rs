@@ -1,6 +1,10 @@
 //! CPU lists (`0-3,8`) and which CPUs there are, on which NUMA node.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+};
 
 use super::error::{ParseError, ProcError, read};
 
@@ -50,6 +54,31 @@ impl Cpus {
         }
         cpus.nodes = cpus.nodes.max(1);
         Ok(cpus)
+    }
+}
+
+/// Which CPUs were online whenever somebody looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attendance {
+    ever: BTreeSet<u32>,
+    always: Option<BTreeSet<u32>>,
+}
+
+impl Attendance {
+    /// These are online now.
+    pub fn see(&mut self, online: &[u32]) {
+        self.ever.extend(online);
+        match &mut self.always {
+            Some(always) => always.retain(|cpu| online.contains(cpu)),
+            None => self.always = Some(online.iter().copied().collect()),
+        }
+    }
+
+    /// CPUs that were online at one time and offline at another.
+    #[must_use]
+    pub fn changed(&self) -> BTreeSet<u32> {
+        let always = self.always.clone().unwrap_or_default();
+        self.ever.difference(&always).copied().collect()
     }
 }
 
@@ -135,6 +164,17 @@ pub(crate) fn parse_header(file: &'static str, line: Option<&str>) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cpu_that_was_away_for_a_while_has_changed() {
+        let mut seen = Attendance::default();
+        assert!(seen.changed().is_empty());
+        seen.see(&[0, 1, 2]);
+        assert!(seen.changed().is_empty());
+        seen.see(&[0, 1]);
+        seen.see(&[0, 1, 2, 5]);
+        assert!(seen.changed().iter().eq(&[2, 5]));
+    }
+
     use std::{collections::BTreeSet, fs};
 
     use proptest::prelude::*;

@@ -28,13 +28,6 @@ pub struct Sysctls {
     pub lockdown: Result<Option<Lockdown>, ProcError>,
 }
 
-/// Whether lockdown forbids programs to read kernel memory by address.
-#[must_use]
-pub fn locked_down(roots: &Roots) -> bool {
-    let lockdown = read_value(&roots.sys.join("kernel/security/lockdown"), parse_lockdown);
-    lockdown.is_ok_and(|level| level == Lockdown::Confidentiality)
-}
-
 /// `net.core.netdev_budget` (packets) and `netdev_budget_usecs`; `None` outside the host's own
 /// network namespace.
 #[must_use]

@@ -10,6 +10,7 @@ mod tools;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -19,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use xtask::guest::{Outcome, Task};
+use xtask::guest::{Outcome, Task, kernel_arguments};
 
 use self::{
     initramfs::Binaries,
@@ -148,7 +149,6 @@ fn build() -> Result<Binaries> {
     })
 }
 
-/// The guest itself knows its scenarios.
 fn list(binaries: &Binaries) -> Result<()> {
     println!("kernels:");
     for known in KNOWN {
@@ -156,13 +156,38 @@ fn list(binaries: &Binaries) -> Result<()> {
         println!("  {}{all}", known.name);
     }
     println!("scenarios:");
+    for name in scenarios(binaries)? {
+        println!("  {name}");
+    }
+    Ok(())
+}
+
+/// The guest itself knows its scenarios.
+fn scenarios(binaries: &Binaries) -> Result<Vec<String>> {
     let output = Command::new(&binaries.guest)
         .output()
         .context("cannot ask the guest for its scenarios")?;
-    for line in String::from_utf8_lossy(&output.stderr).lines().skip(1) {
-        println!("{line}");
-    }
-    Ok(())
+    let text = String::from_utf8_lossy(&output.stderr);
+    let names = text.lines().skip(1).map(|line| line.trim().to_owned());
+    Ok(names.collect())
+}
+
+/// The machines that a kernel is booted in: one for each set of kernel arguments that a wanted scenario needs.
+fn tasks(options: &Options, binaries: &Binaries) -> Result<Vec<Task>> {
+    let names = scenarios(binaries)?;
+    let arguments: BTreeSet<_> = names.iter().map(|name| kernel_arguments(name)).collect();
+    let tasks = arguments.into_iter().map(|arguments| Task {
+        scenarios: options.scenario.clone(),
+        modules: modules::LOADED
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect(),
+        verbose: options.verbose,
+        kernel_arguments: arguments.to_owned(),
+    });
+    Ok(tasks
+        .filter(|task| names.iter().any(|name| task.wants(name)))
+        .collect())
 }
 
 fn print_logs(machines: &[(String, MachineResult)]) {
@@ -184,14 +209,7 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
     let first = kernels.first().context("no kernel asked for")?;
     let (accelerator, words) = Accelerator::probe(&tools, first, &runs);
     eprintln!("accelerator: {words}");
-    let task = Task {
-        scenarios: options.scenario.clone(),
-        modules: modules::LOADED
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect(),
-        verbose: options.verbose,
-    };
+    let tasks = tasks(options, binaries)?;
 
     let pending = Mutex::new(kernels.iter().enumerate());
     let results = Mutex::new(Vec::new());
@@ -206,19 +224,29 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                     let Some((index, kernel)) = next else {
                         return;
                     };
-                    let result = run_one(
-                        &runs,
-                        kernel,
-                        &tools,
-                        binaries,
-                        &task,
-                        accelerator,
-                        &options.append,
-                    );
-                    let result = result.unwrap_or_else(|error| MachineResult {
-                        failure: Some(format!("{error:#}")),
-                        ..MachineResult::default()
+                    let of_tasks = tasks.iter().enumerate().map(|(index, task)| {
+                        // The console of each is kept.
+                        let name = match index {
+                            0 => kernel.name.clone(),
+                            _ => format!("{}-{index}", kernel.name),
+                        };
+                        let files = runs.join(name);
+                        let arguments = format!("{} {}", task.kernel_arguments, options.append);
+                        run_one(
+                            &files,
+                            kernel,
+                            &tools,
+                            binaries,
+                            task,
+                            accelerator,
+                            &arguments,
+                        )
+                        .unwrap_or_else(|error| MachineResult {
+                            failure: Some(format!("{error:#}")),
+                            ..MachineResult::default()
+                        })
                     });
+                    let result = of_tasks.reduce(MachineResult::and).unwrap_or_default();
                     results
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -256,7 +284,7 @@ fn kernels(options: &Options, tools: &Tools, directory: &Path) -> Result<Vec<Ker
 }
 
 fn run_one(
-    runs: &Path,
+    files: &Path,
     kernel: &Kernel,
     tools: &Tools,
     binaries: &Binaries,
@@ -264,7 +292,7 @@ fn run_one(
     accelerator: Accelerator,
     kernel_arguments: &str,
 ) -> Result<MachineResult> {
-    let at = |extension: &str| runs.join(format!("{}.{extension}", kernel.name));
+    let at = |extension: &str| PathBuf::from(format!("{}.{extension}", files.display()));
     let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
     initramfs::write(&initramfs, kernel, tools, binaries, task)?;
     let igb = kernel

@@ -67,6 +67,35 @@ pub struct MachineResult {
     pub aborts: u32,
 }
 
+impl MachineResult {
+    /// This machine's and that of the same kernel booted once more, as one.
+    pub fn and(self, other: Self) -> Self {
+        let failures: Vec<_> = [self.failure, other.failure]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut warnings = self.warnings;
+        for warning in other.warnings {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        Self {
+            kernel: if self.kernel.is_empty() {
+                other.kernel
+            } else {
+                self.kernel
+            },
+            boot_seconds: self.boot_seconds.max(other.boot_seconds),
+            seconds: self.seconds + other.seconds,
+            warnings,
+            scenarios: [self.scenarios, other.scenarios].concat(),
+            failure: (!failures.is_empty()).then(|| failures.join("; ")),
+            aborts: self.aborts + other.aborts,
+        }
+    }
+}
+
 /// Runs the machine to its end. An aborted QEMU says nothing about the scenarios: all of it is done again.
 pub fn run(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<MachineResult> {
     let mut aborts = 0;

@@ -2,10 +2,15 @@
 //! file here and its line in [`all`]. Left to the live kernel are those about speed, which that of an emulated CPU says
 //! nothing about, and those that compare with another tool.
 
+mod card_changes;
+mod closed_port;
 mod doctor;
+mod hotplug;
 mod mechanisms;
 mod nic_irqs;
+mod restrictions;
 mod target_cpu;
+mod two_tracers;
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
 
@@ -29,6 +34,10 @@ pub fn all() -> Vec<Scenario> {
         mechanisms::SCENARIOS,
         nic_irqs::SCENARIOS,
         target_cpu::SCENARIOS,
+        hotplug::SCENARIOS,
+        card_changes::SCENARIOS,
+        restrictions::SCENARIOS,
+        two_tracers::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();

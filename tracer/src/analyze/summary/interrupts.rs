@@ -15,7 +15,8 @@ pub(super) fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>
         .iter()
         .map(|(&number, by_cpu)| {
             let topology = facts.irqs.get(&number);
-            let name = window.interrupts.get(&number).map(|row| row.name.clone());
+            let row = window.interrupts.get(&number);
+            let name = row.map(|row| row.name.clone()).filter(|n| !n.is_empty());
             let per_cpu: PerCpu = by_cpu.iter().map(|(cpu, c)| (*cpu, c.count)).collect();
             let count = per_cpu.values().sum();
             let ns: u64 = by_cpu.values().map(|c| c.ns).sum();

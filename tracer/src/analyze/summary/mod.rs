@@ -57,9 +57,31 @@ impl Facts {
                 && (netns == self.names.own_netns || netns == 0))
     }
 
+    /// A device that was renamed is shown by either name.
     fn shows_name(&self, device: Option<&str>) -> bool {
+        let is = |ifindex: &u32, shown: &str, device: &str| {
+            let now = self.names.devices.get(&(self.names.own_netns, *ifindex));
+            shown == device || now.is_some_and(|now| now == device)
+        };
         self.interfaces.is_empty()
-            || device.is_some_and(|name| self.interfaces.values().any(|shown| shown == name))
+            || device.is_some_and(|device| {
+                let mut interfaces = self.interfaces.iter();
+                interfaces.any(|(ifindex, shown)| is(ifindex, shown, device))
+            })
+    }
+
+    /// Namespaces that are gone, if anything was counted there.
+    fn gone_netns<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = String> + 'a {
+        let counted = |inode: u32| {
+            let mut napi = window.napi.values().flatten();
+            napi.any(|napi| napi.netns == inode)
+                || window.drops.keys().any(|key| key.netns == inode)
+        };
+        let gone = self.names.gone_netns.iter();
+        gone.filter(move |(inode, _)| counted(**inode))
+            .map(|(_, name)| {
+                format!("network namespace {name} went away; its counts are those of before")
+            })
     }
 }
 
@@ -88,7 +110,13 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         samples: collected.map(Collected::samples).unwrap_or_default(),
         drops: drops.shown,
         findings: Vec::new(),
-        notes: facts.notes.iter().chain(&window.notes).cloned().collect(),
+        notes: facts
+            .notes
+            .iter()
+            .chain(&window.notes)
+            .cloned()
+            .chain(facts.gone_netns(window))
+            .collect(),
     };
     report.notes.extend(lower_bounds(&report));
     report.answer = answer(&report);

@@ -75,16 +75,24 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
         &evidence(total(&kernel), window.gaps.softirqs, at, under_way),
     ));
 
+    // Only what the kernel still shows can be compared.
+    let shown = |irq: &u32| !window.freed_irqs.contains_key(irq);
     let kernel: BTreeMap<u32, u64> = window
         .interrupts
         .iter()
         .map(|(irq, counted)| (*irq, counted.total()))
-        .filter(|(_, n)| *n != 0)
+        .filter(|(irq, n)| *n != 0 && shown(irq))
         .collect();
     let traced: BTreeMap<u32, u64> = window
         .irqs
         .iter()
-        .map(|(irq, by_cpu)| (*irq, by_cpu.values().map(|c| c.count).sum()))
+        .filter(|(irq, _)| shown(irq))
+        .map(|(irq, by_cpu)| {
+            let on_shown = by_cpu
+                .iter()
+                .filter(|(cpu, _)| !window.hidden_cpus.contains(cpu));
+            (*irq, on_shown.map(|(_, c)| c.count).sum())
+        })
         .collect();
     rows.extend(reconcile::hard_irqs(
         &kernel,
@@ -125,7 +133,10 @@ impl Backlog {
             let site = facts.names.site(key);
             let reason = site.reason.as_deref();
             backlog.known &= !site.function.is_empty() || reason.is_some();
-            if reconcile::counts_in_softnet(&site.function, reason) {
+            // Of a CPU that was offline at one end the kernel does not tell what it refused.
+            if reconcile::counts_in_softnet(&site.function, reason)
+                && !window.hidden_cpus.contains(&key.target_cpu)
+            {
                 backlog.total += packets;
                 if key.target_cpu != NO_CPU {
                     *backlog.by_target.entry(key.target_cpu).or_default() += packets;
@@ -134,6 +145,8 @@ impl Backlog {
             if reconcile::counts_in_rx_dropped(&site.function, reason)
                 && key.netns == facts.names.own_netns
                 && facts.shows(key.netns, key.ifindex)
+                // A device that is gone has taken its counter with it.
+                && window.devices.iter().any(|d| d.ifindex == key.ifindex)
                 && let Some(device) = facts.names.device(key.netns, key.ifindex)
             {
                 *backlog.by_device.entry(device).or_default() += packets;

@@ -1,11 +1,14 @@
 //! Reports made from windows by hand.
 
-use tracer_common::counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NO_REASON};
+use tracer_common::counter::{CpuCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON};
 
 use super::*;
 use crate::{
     analyze::names::{Function, Kernel},
-    model::report::{Hook, Reconciliation, Softnet},
+    model::{
+        report::{Hook, Reconciliation, Softnet},
+        window::Counted,
+    },
     proc::netdev::NetDevice,
 };
 
@@ -262,4 +265,65 @@ fn runs_that_no_program_saw_are_said_so() {
         cpu.softirqs[3].runs = 1000;
     }
     assert!(summarize(&window, &facts(false), None).notes.is_empty());
+}
+
+#[test]
+fn hard_irqs_are_compared_only_where_the_kernel_still_shows_them() {
+    let mut window = window(&["irq_handler_exit"]);
+    let counters = |count| IrqCounters {
+        count,
+        ..IrqCounters::default()
+    };
+    let counted = |per_cpu| Counted {
+        name: "eth0-rx-0".to_owned(),
+        per_cpu,
+    };
+    // CPU 1 went offline; interrupt 31 was freed.
+    window.hidden_cpus = [1].into();
+    window.freed_irqs = [(31, "eth0-rx-1".to_owned())].into();
+    window.irqs = BTreeMap::from([
+        (30, BTreeMap::from([(0, counters(5)), (1, counters(9))])),
+        (31, BTreeMap::from([(0, counters(7))])),
+    ]);
+    window.interrupts = [(30, counted([(0, 5)].into()))].into();
+    let report = summarize(&window, &facts(false), None);
+    assert_eq!(row(&report, "interrupts 30").unwrap().residual, Some(0));
+    assert_eq!(row(&report, "interrupts 31"), None);
+    assert_eq!(row(&report, "interrupts total").unwrap().residual, Some(0));
+    assert_eq!(
+        report.irqs[0].count, 14,
+        "all are reported: {:?}",
+        report.irqs
+    );
+}
+
+#[test]
+fn a_namespace_that_is_gone_keeps_its_name_and_is_noted_if_it_counted() {
+    let mut window = window(&["kfree_skb"]);
+    let key = drop_at(UDP, NO_SOCKET, 77, NO_CPU);
+    window.drops = [(key, on_cpu(0, 3))].into();
+    let mut facts = facts(false);
+    let names = |names: &[(u32, &str)]| {
+        let names = names.iter();
+        names.map(|(n, name)| (*n, (*name).to_owned())).collect()
+    };
+    facts
+        .names
+        .set_netns(names(&[(77, "web"), (78, "idle"), (79, "db")]));
+    facts.names.set_netns(names(&[(79, "db")]));
+    let report = summarize(&window, &facts, None);
+    assert_eq!(report.drops[0].netns.as_deref(), Some("web"));
+    let [note] = report.notes.as_slice() else {
+        panic!("{:?}", report.notes);
+    };
+    assert!(note.contains("namespace web went away"), "{note}");
+}
+
+#[test]
+fn interrupts_of_a_renamed_device_are_shown_by_either_name() {
+    let mut facts = facts(false);
+    facts.interfaces = [(2, "eth0".to_owned())].into();
+    facts.names.devices.insert((OWN, 2), "wan0".to_owned());
+    assert!(facts.shows_name(Some("eth0")) && facts.shows_name(Some("wan0")));
+    assert!(!facts.shows_name(Some("eth1")) && !facts.shows_name(None));
 }

@@ -93,7 +93,11 @@ impl Session {
                     filling?;
                     more = self.drain(None)?;
                 }
-                _ = drains.tick() => more = self.drain(None)?,
+                _ = drains.tick() => {
+                    more = self.drain(None)?;
+                    // A CPU that comes or goes right now is seen the next time.
+                    let _ = self.live.see_cpus();
+                }
                 () = std::future::ready(()), if more => {
                     tokio::task::yield_now().await;
                     more = self.drain(None)?;
@@ -202,6 +206,7 @@ impl Session {
         if let Err(error) = self.live.refresh_topology() {
             log::warn!("topology as it was at the start: {error:#}");
         }
+        self.live.note_absent_cpus(&self.first, &end);
         let window = Window::between(&self.first, &end);
         let report = summarize(&window, &self.live.facts, Some(&self.collected));
         let mut out = io::stdout().lock();
