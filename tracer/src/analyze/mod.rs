@@ -4,6 +4,7 @@ pub mod answer;
 pub mod benign;
 pub mod details;
 pub mod names;
+pub mod notes;
 pub mod percentiles;
 pub mod reconcile;
 pub mod stage;
