@@ -12,6 +12,8 @@ use crate::netns::Netns;
 pub struct Softnet {
     /// Column 2: packets this CPU's backlog refused.
     pub dropped: u32,
+    /// Column 3: `NET_RX` runs that ended with work left.
+    pub time_squeeze: u32,
     /// Column 11: packets the RPS flow limit refused.
     pub flow_limit: u32,
 }
@@ -28,6 +30,7 @@ pub fn softnet() -> Result<BTreeMap<u32, Softnet>> {
         let column = |number: usize| columns.get(number - 1).copied();
         let row = Softnet {
             dropped: column(2).unwrap_or(0),
+            time_squeeze: column(3).unwrap_or(0),
             flow_limit: column(11).unwrap_or(0),
         };
         rows.insert(column(13).unwrap_or(line), row);

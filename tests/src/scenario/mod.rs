@@ -14,6 +14,7 @@ pub mod bad_input;
 pub mod cleanup;
 pub mod details;
 pub mod hard_irqs;
+pub mod ip_sites;
 pub mod loss;
 pub mod peer;
 pub mod sites;
@@ -101,6 +102,7 @@ pub fn all() -> Vec<Scenario> {
         bad_input::SCENARIOS,
         backlog::SCENARIOS,
         sites::SCENARIOS,
+        ip_sites::SCENARIOS,
         details::SCENARIOS,
         hard_irqs::SCENARIOS,
         peer::SCENARIOS,

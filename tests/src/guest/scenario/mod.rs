@@ -2,10 +2,13 @@
 //! file here and its line in [`all`]. Left to the live kernel are those about speed, which that of an emulated CPU says
 //! nothing about, and those that compare with another tool.
 
+mod backlog_faces;
 mod doctor;
 mod mechanisms;
+mod net_rx;
 mod nic_irqs;
 mod target_cpu;
+mod threaded_napi;
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
 
@@ -29,6 +32,9 @@ pub fn all() -> Vec<Scenario> {
         mechanisms::SCENARIOS,
         nic_irqs::SCENARIOS,
         target_cpu::SCENARIOS,
+        backlog_faces::SCENARIOS,
+        net_rx::SCENARIOS,
+        threaded_napi::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();
