@@ -47,6 +47,10 @@ const MEDIUM: &str = "64";
 /// Room for everything.
 const LARGE: &str = "1000000";
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "three phases of one run, then what each has to look like"
+)]
 fn faces() -> Result<()> {
     need_nic()?;
     let wire = Wire::new()?;

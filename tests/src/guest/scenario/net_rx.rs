@@ -187,7 +187,7 @@ fn smallest(usecs: &[&str]) -> Result<(Setting, bool)> {
 fn single_runs(seen: &Bracket) -> Result<()> {
     #[derive(Debug, Default, PartialEq, Eq)]
     struct Runs {
-        runs: u64,
+        count: u64,
         packets: u64,
         wait_unknown: u64,
         cut_short: u64,
@@ -219,7 +219,7 @@ fn single_runs(seen: &Bracket) -> Result<()> {
             continue;
         };
         let (of, longest) = singly.entry(event.cpu).or_default();
-        of.runs += 1;
+        of.count += 1;
         of.packets += u64::from(packets);
         longest.run_ns = longest.run_ns.max(run_ns);
         longest.wait_ns = longest.wait_ns.max(wait_ns.unwrap_or(0));
@@ -230,7 +230,7 @@ fn single_runs(seen: &Bracket) -> Result<()> {
     for cpu in &outcome.summary.cpus {
         let sum = |one: Option<u64>| one.unwrap_or(0);
         let counted = Runs {
-            runs: sum(cpu.net_rx_runs),
+            count: sum(cpu.net_rx_runs),
             packets: sum(cpu.packets),
             wait_unknown: sum(cpu.net_rx_wait_unknown),
             cut_short: sum(cpu.budget_exhausted) + sum(cpu.time_exhausted),
