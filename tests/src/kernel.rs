@@ -12,7 +12,7 @@ use crate::netns::Netns;
 pub struct Softnet {
     /// Column 2: packets this CPU's backlog refused.
     pub dropped: u32,
-    /// Column 3: `NET_RX` runs that ended at `netdev_budget` or `netdev_budget_usecs`.
+    /// Column 3: `NET_RX` runs that ended with work left.
     pub time_squeeze: u32,
     /// Column 11: packets the RPS flow limit refused.
     pub flow_limit: u32,

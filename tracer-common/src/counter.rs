@@ -107,8 +107,6 @@ pub struct CpuCounters {
     pub run_began_ns: u64,
     /// Kernel side only: wait of the current `NET_RX` run.
     pub run_wait_ns: u64,
-    /// Kernel side only: polls of the current `NET_RX` run.
-    pub run_polls: u64,
     /// Kernel side only: packets of the current `NET_RX` run.
     pub run_packets: u64,
     /// Kernel side only: jiffies when the current `NET_RX` run began.
@@ -249,7 +247,6 @@ impl CpuCounters {
         net_rx_raised_ns: 0,
         run_began_ns: 0,
         run_wait_ns: 0,
-        run_polls: 0,
         run_packets: 0,
         run_began_jiffies: 0,
         run_polled_jiffies: 0,

@@ -384,6 +384,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
                 .to_owned(),
         );
     }
+    let names_full_backlog = kernel.reasons.value("CPU_BACKLOG").is_some();
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
     let mut names = Names::new(Box::new(Running {
@@ -406,6 +407,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         interfaces,
         kinds: Vec::new(),
         budget_known: false,
+        names_full_backlog,
         notes,
     })
 }

@@ -18,6 +18,7 @@ pub mod details;
 pub mod devices;
 pub mod hard_irqs;
 pub mod hidden_names;
+pub mod ip_sites;
 pub mod loss;
 pub mod peer;
 pub mod sites;
@@ -161,6 +162,7 @@ pub fn all() -> Vec<Scenario> {
         bad_input::SCENARIOS,
         backlog::SCENARIOS,
         sites::SCENARIOS,
+        ip_sites::SCENARIOS,
         details::SCENARIOS,
         tcp_queue::SCENARIOS,
         devices::SCENARIOS,

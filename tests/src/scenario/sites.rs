@@ -54,19 +54,20 @@ pub const SCENARIOS: &[Scenario] = &[
 
 const PORT: u16 = 7002;
 /// Below `netdev_max_backlog`, so that none is lost on the way.
-const PACKETS: u64 = 800;
+pub(super) const PACKETS: u64 = 800;
 
 /// What one kind of drop has to look like.
-struct Expected {
-    reason: &'static str,
+pub(super) struct Expected {
+    /// `enum skb_drop_reason`, without its prefix; `None` in the report where the kernel has none of that name.
+    pub(super) reason: &'static str,
     /// The function's name contains one of these: inlining differs between kernels.
-    site: &'static [&'static str],
-    stage: &'static [Stage],
-    benign: bool,
+    pub(super) site: &'static [&'static str],
+    pub(super) stage: &'static [Stage],
+    pub(super) benign: bool,
 }
 
 impl Expected {
-    fn check(&self, outcome: &Outcome, packets: u64) -> Result<()> {
+    pub(super) fn check(&self, outcome: &Outcome, packets: u64) -> Result<()> {
         let all = &outcome.summary.drops;
         let reason = drop_reason(self.reason)?;
         let drops: Vec<_> = all
@@ -115,7 +116,7 @@ impl Expected {
 }
 
 /// Runs `traffic` with a tracer in the receiver's namespace.
-fn observe<T>(pair: &Pair, traffic: impl FnOnce() -> Result<T>) -> Result<(Outcome, T)> {
+pub(super) fn observe<T>(pair: &Pair, traffic: impl FnOnce() -> Result<T>) -> Result<(Outcome, T)> {
     let tracer = Tracer::start(Some(&pair.receiver), &[])?;
     let result = traffic()?;
     quiet();

@@ -27,7 +27,6 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     // The packet that this poll steered last was not refused: the backlog's poll may follow and drop it.
     counters.backlog_skb = 0;
     if counters.in_net_rx != 0 {
-        counters.run_polls += 1;
         counters.run_packets += packets;
         counters.run_polled_jiffies = jiffies();
     } else {

@@ -18,6 +18,9 @@ use crate::{
     read::count,
 };
 
+/// Value of `run_polled_jiffies` before the first poll: jiffies never are 0, they begin five minutes below 2^32.
+const NOT_POLLED: u64 = 0;
+
 #[inline(always)]
 pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     let raised_ns = core::mem::take(&mut counters.net_rx_raised_ns);
@@ -32,10 +35,9 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
         count(&mut counters.net_rx_wait_hist, wait_ns);
     }
     counters.run_began_ns = time_ns;
-    counters.run_polls = 0;
     counters.run_packets = 0;
     counters.run_began_jiffies = jiffies();
-    counters.run_polled_jiffies = counters.run_began_jiffies;
+    counters.run_polled_jiffies = NOT_POLLED;
     counters.in_ksoftirqd = u32::from(in_ksoftirqd());
     counters.net_rx_nested += u64::from(counters.in_net_rx);
     counters.in_net_rx = 1;
@@ -63,16 +65,18 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
     counters.net_rx_ns += run_ns;
     counters.net_rx_runs += 1;
     counters.packets += counters.run_packets;
-    // As net_rx_action decides after each poll: first the packets, then the time.
+    // As net_rx_action decides after each poll: first the packets, then the time. A run without a poll, which only
+    // sends the IPIs of RPS, ends by itself whatever the limits are.
     let settings = settings()?;
-    let polled_jiffies = counters.run_polled_jiffies - counters.run_began_jiffies;
+    let polled = counters.run_polled_jiffies != NOT_POLLED;
+    let polled_jiffies = counters
+        .run_polled_jiffies
+        .wrapping_sub(counters.run_began_jiffies);
     let mut flags = counters.in_ksoftirqd * IN_KSOFTIRQD;
-    if counters.run_polls == 0 {
-        // Nothing was polled, so nothing was decided: such a run only wakes the CPUs that RPS chose.
-    } else if counters.run_packets >= settings.netdev_budget {
+    if polled && counters.run_packets >= settings.netdev_budget {
         flags |= BUDGET_EXHAUSTED;
         counters.budget_exhausted += 1;
-    } else if polled_jiffies >= settings.netdev_budget_jiffies {
+    } else if polled && polled_jiffies >= settings.netdev_budget_jiffies {
         flags |= TIME_EXHAUSTED;
         counters.time_exhausted += 1;
     }

@@ -5,6 +5,7 @@ pub mod benign;
 pub mod details;
 pub mod fate;
 pub mod names;
+pub mod notes;
 pub mod percentiles;
 pub mod reconcile;
 pub mod stage;

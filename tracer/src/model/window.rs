@@ -353,6 +353,12 @@ fn wrapping(before: u32, after: u32) -> u64 {
     u64::from(after.wrapping_sub(before))
 }
 
+/// Difference of two readings of a counter that goes with what counts it: the flow limit's is freed when
+/// `net.core.flow_limit_cpu_bitmap` takes the CPU out, and begins at 0 when it puts it in again.
+fn restarting(before: u32, after: u32) -> u64 {
+    u64::from(after.checked_sub(before).unwrap_or(after))
+}
+
 fn softnet(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Softnet> {
     let both = |before: &SoftnetRow, after: &SoftnetRow| Softnet {
         processed: wrapping(before.processed, after.processed),
@@ -365,7 +371,7 @@ fn softnet(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Softnet> {
         flow_limit: before
             .flow_limit
             .zip(after.flow_limit)
-            .map(|(b, a)| wrapping(b, a)),
+            .map(|(b, a)| restarting(b, a)),
         backlog_len: after.backlog_len.map(u64::from),
     };
     end.kernel
@@ -580,6 +586,23 @@ mod tests {
         let window = Window::between(&start, &end);
         assert_eq!(window.devices[0].rx_packets, 7);
         assert!(window.notes[0].contains("reset"), "{:?}", window.notes);
+    }
+
+    #[test]
+    fn a_flow_limit_that_was_switched_off_refused_nothing_since() {
+        let row = |flow_limit| SoftnetRow {
+            flow_limit: Some(flow_limit),
+            ..SoftnetRow::default()
+        };
+        let limited = |before, after| {
+            let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+            start.kernel.softnet.insert(1, row(before));
+            end.kernel.softnet.insert(1, row(after));
+            Window::between(&start, &end).softnet[&1].flow_limit
+        };
+        assert_eq!(limited(5, 12), Some(7));
+        assert_eq!(limited(5, 0), Some(0));
+        assert_eq!(limited(5, 3), Some(3));
     }
 
     #[test]

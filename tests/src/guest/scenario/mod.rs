@@ -2,14 +2,17 @@
 //! file here and its line in [`all`]. Left to the live kernel are those about speed, which that of an emulated CPU says
 //! nothing about, and those that compare with another tool.
 
+mod backlog_faces;
 mod card_changes;
 mod closed_port;
 mod doctor;
 mod hotplug;
 mod mechanisms;
+mod net_rx;
 mod nic_irqs;
 mod restrictions;
 mod target_cpu;
+mod threaded_napi;
 mod two_tracers;
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
@@ -38,6 +41,9 @@ pub fn all() -> Vec<Scenario> {
         card_changes::SCENARIOS,
         restrictions::SCENARIOS,
         two_tracers::SCENARIOS,
+        backlog_faces::SCENARIOS,
+        net_rx::SCENARIOS,
+        threaded_napi::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use tracer_common::event::Kind;
 
-use super::{answer::answer, details::Collected, names::Names};
+use super::{answer::answer, details::Collected, names::Names, notes};
 use crate::{
     model::{
         report::{HookStatus, Host, Report, SCHEMA},
@@ -43,6 +43,8 @@ pub struct Facts {
     pub kinds: Vec<Kind>,
     /// Whether `netdev_budget` and `netdev_budget_usecs` could be read.
     pub budget_known: bool,
+    /// Whether a full backlog has a drop reason of its own (`CPU_BACKLOG`, 5.18).
+    pub names_full_backlog: bool,
     /// Notes on the whole run.
     pub notes: Vec<String>,
 }
@@ -119,6 +121,8 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
             .collect(),
     };
     report.notes.extend(lower_bounds(&report));
+    let more = notes::notes(&report, facts.names_full_backlog);
+    report.notes.extend(more);
     report.answer = answer(&report);
     report
 }

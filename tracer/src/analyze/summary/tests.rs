@@ -61,6 +61,7 @@ fn facts(hidden: bool) -> Facts {
         interfaces: BTreeMap::new(),
         kinds: Kind::ALL.to_vec(),
         budget_known: true,
+        names_full_backlog: true,
         notes: Vec::new(),
     }
 }
