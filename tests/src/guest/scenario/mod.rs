@@ -3,6 +3,7 @@
 //! nothing about, and those that compare with another tool.
 
 mod doctor;
+mod incident;
 mod mechanisms;
 mod nic_irqs;
 mod target_cpu;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         mechanisms::SCENARIOS,
         nic_irqs::SCENARIOS,
         target_cpu::SCENARIOS,
+        incident::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();
@@ -47,8 +49,8 @@ const DISK_IRQS: &str = "hard_irqs_per_irq_and_cpu_equal_proc_interrupts";
 
 /// How long a scenario may take here, where a CPU is an emulated one.
 pub(super) fn limit(name: &str) -> Duration {
-    let many = name.contains("fifty");
-    Duration::from_secs(if many { 150 } else { 60 })
+    let long = name.contains("fifty") || name.starts_with("the_incident");
+    Duration::from_secs(if long { 150 } else { 60 })
 }
 
 /// Skips a scenario that needs the machine's network cards.

@@ -161,7 +161,7 @@ fn refused(wire: &Wire) -> Result<(BTreeMap<u32, u32>, u64)> {
 }
 
 /// Runs `work` while a thread reads from `socket`.
-fn while_read<T>(socket: &UdpSocket, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn while_read<T>(socket: &UdpSocket, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
