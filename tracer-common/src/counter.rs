@@ -214,3 +214,51 @@ impl DropCounters {
         bytes: 0,
     };
 }
+
+impl CpuCounters {
+    /// Nothing counted.
+    pub const ZERO: Self = Self {
+        hardirqs: 0,
+        hardirq_ns: 0,
+        hardirq_max_ns: 0,
+        hardirq_untimed: 0,
+        softirqs: [SoftirqCounters { runs: 0, ns: 0 }; SOFTIRQS],
+        net_rx_runs: 0,
+        net_rx_ns: 0,
+        net_rx_nested: 0,
+        net_rx_wait_max_ns: 0,
+        net_rx_run_max_ns: 0,
+        ksoftirqd_runs: 0,
+        packets: 0,
+        budget_exhausted: 0,
+        time_exhausted: 0,
+        polls_outside: 0,
+        packets_outside: 0,
+        details: [DetailCounters {
+            sent: 0,
+            ring_full: 0,
+        }; crate::event::KINDS],
+        irq_table_full: 0,
+        napi_table_full: 0,
+        drop_table_full: 0,
+        unreadable: 0,
+        irq_began_ns: 0,
+        softirq_began_ns: 0,
+        net_rx_raised_ns: 0,
+        run_began_ns: 0,
+        run_wait_ns: 0,
+        run_packets: 0,
+        run_began_jiffies: 0,
+        run_polled_jiffies: 0,
+        napi_address: 0,
+        woken_jiffies: 0,
+        in_net_rx: 0,
+        in_ksoftirqd: 0,
+        backlog_skb: 0,
+        backlog_target: 0,
+        limits: [DetailLimit { window: 0, used: 0 }; crate::event::KINDS],
+        hardirq_hist: [0; BUCKETS],
+        net_rx_wait_hist: [0; BUCKETS],
+        net_rx_run_hist: [0; BUCKETS],
+    };
+}

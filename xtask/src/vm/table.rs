@@ -41,7 +41,8 @@ pub fn text(machines: &[(String, MachineResult)]) -> String {
             }
         }
     }
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(8);
+    let lengths = names.iter().map(|name| name.len());
+    let width = lengths.chain(["scenario".len()]).max().unwrap_or_default();
     let columns: Vec<usize> = machines
         .iter()
         .map(|(name, _)| name.len().max(11))
@@ -183,11 +184,9 @@ all       9.5 s        0.0 s
 5.10: skip b: no igb
 7.2: did not boot
 ";
-        let text: String = text(&matrix())
-            .lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect();
-        assert_eq!(text, expected);
+        let text = text(&matrix());
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines, expected.lines().collect::<Vec<_>>());
     }
 
     #[test]

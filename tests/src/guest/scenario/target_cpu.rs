@@ -72,7 +72,7 @@ fn charged(mechanism: &str) -> Result<()> {
         },
     )?;
     wire.steer(1 << TARGET_CPU)?;
-    let tracer = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
+    let running = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
     quiet();
     let before = refused(&wire)?;
     let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
@@ -87,7 +87,7 @@ fn charged(mechanism: &str) -> Result<()> {
     small.restore()?;
     quiet();
     let after = refused(&wire)?;
-    let outcome = tracer.stop()?;
+    let outcome = running.stop()?;
 
     let of_device = after.1 - before.1;
     let softnet: BTreeMap<u32, u32> = after

@@ -61,6 +61,9 @@ pub fn summary(losses: &Losses) -> String {
         count(losses.ring_full),
         count(losses.unreadable)
     );
+    if losses.net_rx_nested > 0 {
+        let _ = write!(causes, ", nested {}", count(losses.net_rx_nested));
+    }
     if losses.undecodable > 0 {
         let _ = write!(causes, ", undecodable {}", count(losses.undecodable));
     }
@@ -78,6 +81,7 @@ pub fn summary(losses: &Losses) -> String {
 fn any(losses: &Losses) -> bool {
     losses.ring_full > 0
         || losses.map_full > 0
+        || losses.net_rx_nested > 0
         || losses.recursion_missed.is_some_and(|n| n > 0)
         || losses.unreadable > 0
         || losses.undecodable > 0

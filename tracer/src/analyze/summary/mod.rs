@@ -1,0 +1,142 @@
+//! A window and the names for it to the [`Report`].
+
+mod cpus;
+mod devices;
+mod drops;
+mod interrupts;
+mod losses;
+mod napi;
+mod reconciliation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use tracer_common::event::Kind;
+
+use super::{answer::answer, details::Collected, names::Names};
+use crate::{
+    model::{
+        report::{HookStatus, Host, Report, SCHEMA},
+        window::Window,
+    },
+    proc::netdev::DeviceFacts,
+    topology::irq::IrqFacts,
+};
+
+/// What is known about the host beside its counters.
+pub struct Facts {
+    /// For [`Report::host`].
+    pub host: Host,
+    /// NUMA node by CPU id.
+    pub node_of: BTreeMap<u32, u32>,
+    /// Names of sites, reasons, devices, namespaces.
+    pub names: Names,
+    /// Interrupts by number.
+    pub irqs: BTreeMap<u32, IrqFacts>,
+    /// Devices by name.
+    pub devices: BTreeMap<String, DeviceFacts>,
+    /// Interface indices that the report is restricted to, in tracer's namespace; empty: all.
+    pub interfaces: BTreeMap<u32, String>,
+    /// Kinds of detail asked for.
+    pub kinds: Vec<Kind>,
+    /// Whether `netdev_budget` and `netdev_budget_usecs` could be read.
+    pub budget_known: bool,
+    /// Notes on the whole run.
+    pub notes: Vec<String>,
+}
+
+impl Facts {
+    /// Namespace 0 is an unknown one: the packet may well have been on that device.
+    fn shows(&self, netns: u32, ifindex: u32) -> bool {
+        self.interfaces.is_empty()
+            || (self.interfaces.contains_key(&ifindex)
+                && (netns == self.names.own_netns || netns == 0))
+    }
+
+    fn shows_name(&self, device: Option<&str>) -> bool {
+        self.interfaces.is_empty()
+            || device.is_some_and(|name| self.interfaces.values().any(|shown| shown == name))
+    }
+}
+
+/// The report on `window`. `collected` are the details of the whole run, for the summary.
+#[must_use]
+pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Report {
+    let hooks = Hooks::of(window);
+    let drops = drops::drops(window, facts);
+    let mut report = Report {
+        schema: SCHEMA,
+        answer: String::new(),
+        host: facts.host.clone(),
+        start_unix_ns: window.start_unix_ns,
+        duration_ns: window.duration_ns,
+        interfaces: facts.interfaces.values().cloned().collect(),
+        hooks: window.hooks.clone(),
+        cpus: cpus::cpus(window, facts, &hooks),
+        irqs: interrupts::irqs(window, facts, collected),
+        arch_irqs: interrupts::arch_irqs(window),
+        napi: napi::napi(window, facts),
+        drop_totals: drops::drop_totals(window, &drops, &hooks),
+        devices: devices::devices(window, facts),
+        reconciliation: reconciliation::reconciliation(window, facts, &hooks),
+        losses: losses::losses(window, facts),
+        details: losses::details(window, facts),
+        samples: collected.map(Collected::samples).unwrap_or_default(),
+        drops: drops.shown,
+        findings: Vec::new(),
+        notes: facts.notes.iter().chain(&window.notes).cloned().collect(),
+    };
+    report.answer = answer(&report);
+    report
+}
+
+/// Which hooks count.
+#[expect(clippy::struct_excessive_bools, reason = "one for each hook")]
+struct Hooks {
+    hard_irq: bool,
+    softirq: bool,
+    softirq_exit: bool,
+    net_rx: bool,
+    /// `NET_RX` runs are measured at `net_rx_action` itself.
+    net_rx_action: bool,
+    raise: bool,
+    napi: bool,
+    drop: bool,
+    backlog: bool,
+}
+
+impl Hooks {
+    fn of(window: &Window) -> Self {
+        let attached = |name: &str| {
+            window
+                .hooks
+                .iter()
+                .any(|h| h.name == name && h.status == HookStatus::Attached)
+        };
+        let softirq = attached("softirq_entry");
+        let softirq_exit = attached("softirq_exit");
+        let net_rx_action = attached("net_rx_action");
+        Self {
+            hard_irq: attached("irq_handler_exit"),
+            softirq,
+            softirq_exit,
+            net_rx: net_rx_action || softirq && softirq_exit,
+            net_rx_action,
+            raise: attached("softirq_raise"),
+            napi: attached("napi_poll"),
+            drop: attached("kfree_skb"),
+            backlog: attached("enqueue_to_backlog"),
+        }
+    }
+
+    /// Program runs that the kernel skipped at one of `names`; `None` if it tells for none.
+    fn missed(window: &Window, names: &[&str]) -> Option<u64> {
+        window
+            .hooks
+            .iter()
+            .filter(|h| names.is_empty() || names.contains(&h.name.as_str()))
+            .filter_map(|h| h.missed)
+            .reduce(|a, b| a + b)
+    }
+}

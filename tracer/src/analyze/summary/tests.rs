@@ -1,0 +1,243 @@
+//! Reports made from windows by hand.
+
+use tracer_common::counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NO_REASON};
+
+use super::*;
+use crate::{
+    analyze::names::{Function, Kernel},
+    model::report::{Hook, Reconciliation, Softnet},
+    proc::netdev::NetDevice,
+};
+
+const BACKLOG: u64 = 0x100;
+const UDP: u64 = 0x200;
+const CPU_BACKLOG: u32 = 5;
+const NO_SOCKET: u32 = 7;
+const OWN: u32 = 4_026_531_840;
+
+/// A kernel with two functions; without names if `hidden`.
+struct Two {
+    hidden: bool,
+}
+
+impl Kernel for Two {
+    fn function(&self, return_address: u64) -> Option<Function> {
+        let name = match return_address {
+            _ if self.hidden => return None,
+            BACKLOG => "enqueue_to_backlog",
+            UDP => "__udp4_lib_rcv",
+            _ => return None,
+        };
+        Some(Function {
+            name: name.to_owned(),
+            module: None,
+            offset: 0x10,
+        })
+    }
+
+    fn reason(&self, number: u32) -> Option<String> {
+        let name = match number {
+            CPU_BACKLOG => "CPU_BACKLOG",
+            NO_SOCKET => "NO_SOCKET",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+}
+
+fn facts(hidden: bool) -> Facts {
+    let mut names = Names::new(Box::new(Two { hidden }));
+    names.own_netns = OWN;
+    names.devices.insert((OWN, 2), "eth0".to_owned());
+    Facts {
+        host: Host::default(),
+        node_of: BTreeMap::new(),
+        names,
+        irqs: BTreeMap::new(),
+        devices: BTreeMap::new(),
+        interfaces: BTreeMap::new(),
+        kinds: Kind::ALL.to_vec(),
+        budget_known: true,
+        notes: Vec::new(),
+    }
+}
+
+fn attached(names: &[&str]) -> Vec<Hook> {
+    names
+        .iter()
+        .map(|name| Hook {
+            name: (*name).to_owned(),
+            status: HookStatus::Attached,
+            missed: Some(0),
+            ..Hook::default()
+        })
+        .collect()
+}
+
+/// No counter has moved.
+fn zero() -> Box<CpuCounters> {
+    Box::new(CpuCounters::ZERO)
+}
+
+fn window(hooks: &[&str]) -> Window {
+    Window {
+        duration_ns: 1_000_000_000,
+        hooks: attached(hooks),
+        cpus: BTreeMap::from([(0, zero()), (1, zero())]),
+        online: vec![0, 1],
+        ..Window::default()
+    }
+}
+
+fn drop_at(location: u64, reason: u32, netns: u32, target_cpu: u32) -> DropKey {
+    DropKey {
+        location,
+        reason,
+        ifindex: 2,
+        netns,
+        target_cpu,
+        protocol: 0x0800,
+        reserved: 0,
+    }
+}
+
+fn on_cpu(cpu: u32, packets: u64) -> BTreeMap<u32, DropCounters> {
+    let bytes = packets * 100;
+    BTreeMap::from([(cpu, DropCounters { packets, bytes })])
+}
+
+fn row<'a>(report: &'a Report, counter: &str) -> Option<&'a Reconciliation> {
+    report.reconciliation.iter().find(|r| r.counter == counter)
+}
+
+#[test]
+fn a_backlog_drop_is_charged_to_the_target_cpu() {
+    let mut window = window(&["kfree_skb", "enqueue_to_backlog"]);
+    let key = drop_at(BACKLOG, CPU_BACKLOG, OWN, 0);
+    window.drops.insert(key, on_cpu(1, 50));
+    let dropped = Softnet {
+        dropped: 50,
+        processed: 100,
+        ..Softnet::default()
+    };
+    window.softnet.insert(0, dropped);
+    let report = summarize(&window, &facts(false), None);
+    let drop = &report.drops[0];
+    assert_eq!(drop.per_cpu, BTreeMap::from([(1, 50)]));
+    assert_eq!(drop.per_target_cpu, Some(BTreeMap::from([(0, 50)])));
+    let row = row(&report, "softnet_stat dropped cpu0").unwrap();
+    assert_eq!(
+        (row.delta, row.traced, row.residual),
+        (50, Some(50), Some(0))
+    );
+}
+
+#[test]
+fn a_target_cpu_at_any_other_site_is_not_shown_and_does_not_split_the_row() {
+    let mut window = window(&["kfree_skb", "enqueue_to_backlog"]);
+    for target in [0, 1, NO_CPU] {
+        window
+            .drops
+            .insert(drop_at(UDP, NO_SOCKET, OWN, target), on_cpu(1, 5));
+    }
+    let report = summarize(&window, &facts(false), None);
+    assert_eq!(report.drops.len(), 1);
+    assert_eq!(report.drops[0].packets, 15);
+    assert_eq!(report.drops[0].per_target_cpu, None);
+    assert!(report.drops[0].benign);
+}
+
+#[test]
+fn without_a_hook_its_numbers_are_unknown_not_zero() {
+    let report = summarize(&window(&["softirq_entry"]), &facts(false), None);
+    assert_eq!(
+        report.drop_totals,
+        crate::model::report::DropTotals::default()
+    );
+    let cpu = &report.cpus[0];
+    assert_eq!(
+        (cpu.hardirqs, cpu.net_rx_runs, cpu.packets, cpu.drops),
+        (None, None, None, None)
+    );
+}
+
+#[test]
+fn drops_of_other_devices_are_summed_and_those_of_an_unknown_namespace_are_kept() {
+    let mut window = window(&["kfree_skb"]);
+    window
+        .drops
+        .insert(drop_at(UDP, NO_SOCKET, OWN, NO_CPU), on_cpu(0, 1));
+    window
+        .drops
+        .insert(drop_at(UDP, NO_SOCKET, 0, NO_CPU), on_cpu(0, 2));
+    window
+        .drops
+        .insert(drop_at(UDP, NO_SOCKET, OWN + 9, NO_CPU), on_cpu(0, 4));
+    let mut facts = facts(false);
+    facts.interfaces.insert(2, "eth0".to_owned());
+    let totals = summarize(&window, &facts, None).drop_totals;
+    assert_eq!(
+        (totals.packets, totals.benign, totals.other_devices),
+        (Some(7), Some(3), Some(4))
+    );
+}
+
+#[test]
+fn what_the_full_table_could_not_attribute_is_in_the_total_and_a_loss() {
+    let mut window = window(&["kfree_skb"]);
+    window
+        .drops
+        .insert(drop_at(UDP, NO_SOCKET, OWN, NO_CPU), on_cpu(0, 10));
+    if let Some(cpu) = window.cpus.get_mut(&1) {
+        cpu.drop_table_full = 3;
+    }
+    let report = summarize(&window, &facts(false), None);
+    assert_eq!(report.drop_totals.packets, Some(13));
+    assert_eq!(report.drop_totals.unattributed, Some(3));
+    assert_eq!(report.drop_totals.bytes, None, "theirs are not known");
+    assert_eq!(
+        (report.losses.drop_table_full, report.losses.map_full),
+        (3, 3)
+    );
+}
+
+#[test]
+fn hidden_names_do_not_make_backlog_drops_zero() {
+    let mut with_reason = window(&["kfree_skb"]);
+    with_reason
+        .drops
+        .insert(drop_at(BACKLOG, CPU_BACKLOG, OWN, NO_CPU), on_cpu(0, 10));
+    let report = summarize(&with_reason, &facts(true), None);
+    assert_eq!(
+        row(&report, "softnet_stat dropped total").unwrap().traced,
+        Some(10)
+    );
+    assert_eq!(report.drops[0].site, "0x100");
+
+    let mut without = window(&["kfree_skb"]);
+    without
+        .drops
+        .insert(drop_at(BACKLOG, NO_REASON, OWN, NO_CPU), on_cpu(0, 10));
+    let report = summarize(&without, &facts(true), None);
+    assert_eq!(
+        row(&report, "softnet_stat dropped total").unwrap().traced,
+        None
+    );
+}
+
+#[test]
+fn an_inactive_slave_of_a_bond_leaves_no_residual() {
+    let mut window = window(&["kfree_skb"]);
+    window
+        .drops
+        .insert(drop_at(BACKLOG, CPU_BACKLOG, OWN, NO_CPU), on_cpu(0, 10));
+    window.devices.push(NetDevice {
+        name: "eth0".to_owned(),
+        ifindex: 2,
+        rx_dropped: 4,
+        rx_nohandler: 6,
+        ..NetDevice::default()
+    });
+    let report = summarize(&window, &facts(false), None);
+    assert_eq!(row(&report, "eth0 rx_dropped").unwrap().residual, Some(0));
+}

@@ -1,0 +1,210 @@
+//! A run: windows as they pass, details as they stream by, the report at the end.
+
+use std::{
+    io::{self, Write as _},
+    pin::pin,
+    time::Duration,
+};
+
+use anyhow::Result;
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use super::{args::Args, stop::Stop};
+use crate::{
+    analyze::{
+        details::{Collected, event},
+        summary::summarize,
+    },
+    bpf::{Body, Details},
+    cli::{Format, Global, terminal},
+    live::Live,
+    model::{
+        report::{Record, Report},
+        snapshot::Snapshot,
+        window::Window,
+    },
+    report::{Style, block, json, live, text},
+};
+
+/// Bytes that one call of `drain` takes out of a full ring at the least.
+const SMALLEST_BATCH: u32 = 512 * 1024;
+/// The ring is read at least this often: the kernel side only wakes the reader while more arrives.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// A run from the first snapshot to the report.
+pub(super) struct Session {
+    args: Args,
+    global: Global,
+    pub(super) live: Live,
+    details: Details,
+    collected: Collected,
+    pub(super) first: Snapshot,
+    last: Snapshot,
+    screen: Option<terminal::Screen>,
+}
+
+impl Session {
+    pub(super) fn new(
+        args: Args,
+        global: Global,
+        mut live: Live,
+        details: Details,
+    ) -> Result<Self> {
+        let first = live.snapshot()?;
+        // Log lines and a screen do not go together.
+        let screen =
+            (args.format == Format::Text && global.verbose == 0 && terminal::size().is_some())
+                .then(terminal::Screen::enter)
+                .transpose()?;
+        Ok(Self {
+            args,
+            global,
+            live,
+            details,
+            collected: Collected::default(),
+            last: first.clone(),
+            first,
+            screen,
+        })
+    }
+
+    pub(super) async fn watch(&mut self, stop: &mut Stop) -> Result<()> {
+        let start = tokio::time::Instant::now();
+        let end = self.args.duration.map(|d| start + d);
+        let every = self.args.interval;
+        let mut ticks = interval_at(start + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut drains = interval_at(start + DRAIN, DRAIN);
+        drains.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut more = false;
+        let mut over = pin!(async {
+            match end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        });
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.wait() => return Ok(()),
+                () = &mut over => return Ok(()),
+                _ = ticks.tick() => self.interval()?,
+                filling = self.details.filling() => {
+                    filling?;
+                    more = self.drain(None)?;
+                }
+                _ = drains.tick() => more = self.drain(None)?,
+                () = std::future::ready(()), if more => {
+                    tokio::task::yield_now().await;
+                    more = self.drain(None)?;
+                }
+            }
+        }
+    }
+
+    /// Takes in details that wait; true if there are more. Those of before the first snapshot and, if
+    /// given, after `end_ns` belong to no count and are passed over.
+    fn drain(&mut self, end_ns: Option<u64>) -> Result<bool> {
+        let counted = self.first.monotonic_ns..=end_ns.unwrap_or(u64::MAX);
+        let names = &mut self.live.facts.names;
+        let collected = &mut self.collected;
+        let print = self.args.format == Format::Json && !self.args.events.is_empty();
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut written = Ok(());
+        let more = self.details.drain(|detail| {
+            if !counted.contains(&detail.time_ns) {
+                return;
+            }
+            if let Body::Drop(drop) = &detail.body {
+                names.learn(drop.key.netns, drop.key.ifindex, &drop.device);
+            }
+            let event = event(&detail, names);
+            collected.add(&detail, &event);
+            if print && written.is_ok() {
+                written = line(&mut out, &Record::Event(event));
+            }
+        });
+        written?;
+        out.flush()?;
+        Ok(more)
+    }
+
+    /// A snapshot and the report since the last.
+    fn interval(&mut self) -> Result<()> {
+        self.drain(None)?;
+        let mut now = match self.live.snapshot() {
+            Ok(now) => now,
+            // The counters go on; the next snapshot covers both intervals.
+            Err(error) => {
+                log::warn!("this interval is skipped: {error:#}");
+                return Ok(());
+            }
+        };
+        now.traced.undecodable = self.details.undecodable();
+        let window = Window::between(&self.last, &now);
+        let report = summarize(&window, &self.live.facts, None);
+        self.last = now;
+        self.show(report)
+    }
+
+    fn show(&self, report: Report) -> Result<()> {
+        let style = self.style();
+        let mut out = io::stdout().lock();
+        match (&self.screen, self.args.format) {
+            (Some(screen), _) => {
+                let (width, height) = terminal::size().unwrap_or((style.width, 24));
+                drop(out);
+                screen.show(&live::screen(&report, &Style { width, ..style }, height))?;
+            }
+            (None, Format::Json) => line(&mut out, &Record::Window(report))?,
+            (None, Format::Text) => writeln!(out, "{}", block::render_block(&report, &style))?,
+        }
+        io::stdout().flush()?;
+        Ok(())
+    }
+
+    fn style(&self) -> Style {
+        Style {
+            width: terminal::width(),
+            color: terminal::color(self.global.color),
+            unicode: terminal::unicode(),
+        }
+    }
+
+    /// The report on the whole run.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.screen = None;
+        // The last counters first: draining takes time in which more would be counted.
+        let mut end = match self.live.snapshot() {
+            Ok(end) => end,
+            Err(error) => {
+                log::warn!("the report ends with the last interval: {error:#}");
+                self.last.clone()
+            }
+        };
+        // As much as the ring can hold, not as long as somebody fills it.
+        for _ in 0..=self.args.ring_size / SMALLEST_BATCH {
+            if !self.drain(Some(end.monotonic_ns))? {
+                break;
+            }
+        }
+        end.traced.undecodable = self.details.undecodable();
+        if let Err(error) = self.live.refresh_topology() {
+            log::warn!("topology as it was at the start: {error:#}");
+        }
+        let window = Window::between(&self.first, &end);
+        let report = summarize(&window, &self.live.facts, Some(&self.collected));
+        let mut out = io::stdout().lock();
+        match self.args.format {
+            Format::Json => line(&mut out, &Record::Summary(report))?,
+            Format::Text => write!(out, "{}", text::render(&report, &self.style()))?,
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+fn line(out: &mut impl io::Write, record: &Record) -> Result<()> {
+    writeln!(out, "{}", json::line(record)?)?;
+    Ok(())
+}
