@@ -165,7 +165,7 @@ fn check_before(act: &Act) -> Result<()> {
 fn check_after(before: &Act, after: &Act) -> Result<()> {
     let shares = after.shares();
     ensure!(
-        shares.len() == CPUS as usize && shares.values().all(|share| (0.05..0.6).contains(share)),
+        shares.len() == CPUS as usize && shares.values().all(|share| (0.02..0.6).contains(share)),
         "NET_RX time is not spread: {shares:?}"
     );
     let (was, is) = (before.per_million(), after.per_million());
@@ -254,7 +254,7 @@ impl Act {
     /// Both kinds of traffic were there.
     fn flowed(&self) -> Result<()> {
         ensure!(
-            self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 100,
+            self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 40,
             "too little traffic: {self}"
         );
         Ok(())
