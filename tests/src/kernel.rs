@@ -12,6 +12,8 @@ use crate::netns::Netns;
 pub struct Softnet {
     /// Column 2: packets this CPU's backlog refused.
     pub dropped: u32,
+    /// Column 3: `NET_RX` runs that ended at `netdev_budget` or `netdev_budget_usecs`.
+    pub time_squeeze: u32,
     /// Column 11: packets the RPS flow limit refused.
     pub flow_limit: u32,
 }
@@ -28,6 +30,7 @@ pub fn softnet() -> Result<BTreeMap<u32, Softnet>> {
         let column = |number: usize| columns.get(number - 1).copied();
         let row = Softnet {
             dropped: column(2).unwrap_or(0),
+            time_squeeze: column(3).unwrap_or(0),
             flow_limit: column(11).unwrap_or(0),
         };
         rows.insert(column(13).unwrap_or(line), row);
@@ -111,7 +114,17 @@ pub fn gained<K: Ord + Copy>(
 
 /// A counter of /proc/net/snmp in a namespace, for example `Udp`, `RcvbufErrors`.
 pub fn snmp(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
-    let text = netns.run(|| read("/proc/thread-self/net/snmp"))??;
+    named_counter(netns, "snmp", protocol, counter)
+}
+
+/// A counter of /proc/net/netstat in a namespace, for example `TcpExt`, `TCPOFOMerge`.
+pub fn netstat(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
+    named_counter(netns, "netstat", protocol, counter)
+}
+
+/// A row of names, then a row of values, both beginning with the protocol.
+fn named_counter(netns: &Netns, file: &str, protocol: &str, counter: &str) -> Result<u64> {
+    let text = netns.run(|| read(&format!("/proc/thread-self/net/{file}")))??;
     let mut rows = text
         .lines()
         .filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'));
@@ -123,7 +136,7 @@ pub fn snmp(netns: &Netns, protocol: &str, counter: &str) -> Result<u64> {
         .split_ascii_whitespace()
         .zip(values.split_ascii_whitespace())
         .find(|(name, _)| *name == counter);
-    let (_, value) = value.ok_or_else(|| anyhow!("snmp: no {protocol} {counter}"))?;
+    let (_, value) = value.ok_or_else(|| anyhow!("{file}: no {protocol} {counter}"))?;
     Ok(value.parse()?)
 }
 
@@ -145,16 +158,13 @@ pub fn device_statistic(netns: &Netns, device: &str, name: &str) -> Result<u64> 
     Ok(text.trim().parse()?)
 }
 
-/// Resident memory of a process' own, KiB; `RssAnon` of /proc/PID/status. Pages of its program do not count: they come
-/// when they are first used and are anybody's.
+/// Resident memory of a process, KiB; `VmRSS` of /proc/PID/status.
 pub fn resident_kib(pid: u32) -> Result<u64> {
     let status = read(&format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let value = line
         .and_then(|rest| rest.split_ascii_whitespace().next())
-        .ok_or_else(|| anyhow!("no RssAnon"))?;
+        .ok_or_else(|| anyhow!("no VmRSS"))?;
     Ok(value.parse()?)
 }
 

@@ -5,6 +5,7 @@
 //! The witness is [`kernel`], which shares no code with tracer. The same scenarios run on the build host
 //! (`cargo test -p tracer-tests --test live`) and inside VMs.
 
+pub mod backlog;
 pub mod bpf;
 pub mod disk;
 pub mod flood;
@@ -14,6 +15,7 @@ pub mod netns;
 pub mod process;
 pub mod scenario;
 pub mod setting;
+pub mod tcp;
 pub mod tracer;
 pub mod undo;
 pub mod wait;

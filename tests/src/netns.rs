@@ -4,8 +4,9 @@
 //! off and the neighbours are entered by hand, so that no packet flows but those a scenario sends.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::Ipv4Addr,
+    os::unix::fs::MetadataExt as _,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -26,7 +27,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Netns {
     name: String,
-    _deleted: Pending,
+    deleted: Pending,
 }
 
 impl Netns {
@@ -38,7 +39,7 @@ impl Netns {
         let own = name.clone();
         let netns = Self {
             name,
-            _deleted: Pending::new(move || ip(&["netns", "del", &own])),
+            deleted: Pending::new(move || ip(&["netns", "del", &own])),
         };
         netns.run(|| {
             setting::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
@@ -52,6 +53,18 @@ impl Netns {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its inode number, which is what the kernel calls it.
+    pub fn inode(&self) -> Result<u64> {
+        let path = format!("/run/netns/{}", self.name);
+        let metadata = fs::metadata(&path).with_context(|| format!("cannot look at {path}"))?;
+        Ok(metadata.ino())
+    }
+
+    /// Deletes it now; it lives on while a process is inside.
+    pub fn delete(self) -> Result<()> {
+        self.deleted.undo()
     }
 
     /// Runs `ip` inside.

@@ -30,16 +30,22 @@ pub fn examine() -> DoctorReport {
         budget(&roots),
         statistics(&sysctls),
     ];
-    let hooks = match kernel
-        .map_err(anyhow::Error::from)
-        .and_then(|kernel| attach(&kernel))
-    {
-        Ok(hooks) => hooks,
-        Err(error) => {
-            checks.push(missing("programs", format!("{error:#}"), Some(PRIVILEGE)));
-            Vec::new()
-        }
+    let tried = if Capabilities::check().is_ok() {
+        kernel
+            .map_err(anyhow::Error::from)
+            .and_then(|kernel| attach(&kernel))
+            .map_err(|error| missing("programs", format!("{error:#}"), Some(PRIVILEGE)))
+    } else {
+        Err(missing(
+            "programs",
+            "not tried: privileges are missing",
+            None,
+        ))
     };
+    let hooks = tried.unwrap_or_else(|check| {
+        checks.push(check);
+        Vec::new()
+    });
     let can_run = hooks.iter().any(|h| h.status == HookStatus::Attached);
     DoctorReport {
         checks,

@@ -9,24 +9,17 @@
 //! receiver's ICMP answers are such packets: the target CPU sends them while its backlog is full, and they count on
 //! the sender's device.) So the two sums are compared separately, and nothing has to be quiet.
 
-use std::{
-    collections::BTreeMap,
-    net::UdpSocket,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 use tracer::model::report::Stage;
 
 use super::{Need, Scenario, note};
 use crate::{
-    flood::Flood,
+    backlog::{MAX_BACKLOG, STEERING_CPU, Steered, TARGET_CPU},
     kernel,
     netns::Pair,
-    setting::{self, Setting},
+    setting,
     tracer::{Outcome, Tracer},
     wait::quiet,
 };
@@ -39,37 +32,17 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 const PACKETS: u64 = 200_000;
-const PORT: u16 = 7001;
-const STEERING_CPU: usize = 0;
-const TARGET_CPU: u32 = 1;
-const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
 
 fn a_full_backlog() -> Result<()> {
-    let pair = Pair::new()?;
-    let device = Pair::RECEIVER_DEVICE;
-    let rps = format!("/sys/class/net/{device}/queues/rx-0/rps_cpus");
-    let mask = format!("{:x}", 1 << TARGET_CPU);
-    pair.receiver.run(|| setting::write(&rps, &mask))??;
-    let socket = pair
-        .receiver
-        .run(|| UdpSocket::bind((Pair::RECEIVER, PORT)))??;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-
+    let receiver = Steered::new()?;
     let ordinary = setting::read(MAX_BACKLOG)?;
-    let tracer = Tracer::start(Some(&pair.receiver), &[])?;
+    let tracer = Tracer::start(Some(&receiver.pair.receiver), &[])?;
     quiet();
     // Both readings are taken while the backlog has its ordinary size and refuses nothing.
-    let before = Witness::read(&pair)?;
-    let small = Setting::change(MAX_BACKLOG, "4")?;
-    let sent = with_reader(&socket, || {
-        let flood = Flood::new(Pair::RECEIVER, PORT, PACKETS);
-        let cpu = Some(STEERING_CPU);
-        Flood { cpu, ..flood }.run(&pair.sender)
-    })?;
-    small.restore()?;
+    let before = Witness::read(&receiver.pair)?;
+    let sent = receiver.overflow(PACKETS)?;
     quiet();
-    let kernel = Witness::read(&pair)?.since(&before)?;
+    let kernel = Witness::read(&receiver.pair)?.since(&before)?;
     let outcome = tracer.stop()?;
     let now = setting::read(MAX_BACKLOG)?;
     ensure!(now == ordinary, "{MAX_BACKLOG} is {now}, was {ordinary}");
@@ -221,20 +194,4 @@ fn reconciled(outcome: &Outcome) -> Result<()> {
         ensure!(off.is_none(), "residual: {off:?}");
     }
     Ok(())
-}
-
-/// Runs `work` while a thread reads from `socket`, so that the socket's buffer loses as little as possible.
-fn with_reader<T>(socket: &UdpSocket, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut buffer = [0; 64];
-            while !done.load(Ordering::Relaxed) {
-                let _ = socket.recv(&mut buffer);
-            }
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        result
-    })
 }

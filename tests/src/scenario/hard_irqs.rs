@@ -11,15 +11,8 @@ use anyhow::{Result, ensure};
 use nix::unistd::sync;
 use tracer::model::report::Report;
 
-use super::{Need, Scenario, Skip, note};
-use crate::{
-    disk::Blocks,
-    flood::Flood,
-    kernel::{self, gained},
-    netns::Netns,
-    tracer::Tracer,
-    wait::quiet,
-};
+use super::{Need, Scenario, Skip, bracket::Bracket, note};
+use crate::{disk::Blocks, flood::Flood, kernel, netns::Netns};
 
 /// This file's scenarios.
 pub const SCENARIOS: &[Scenario] = &[
@@ -38,72 +31,6 @@ pub const SCENARIOS: &[Scenario] = &[
 const ATTEMPTS: usize = 5;
 const PACKETS: u64 = 800;
 const PORT: u16 = 7003;
-
-/// Changes of the same counters inside and around tracer's window, and what tracer counted.
-struct Bracket<K> {
-    inner: BTreeMap<K, u64>,
-    outer: BTreeMap<K, u64>,
-    report: Report,
-}
-
-fn bracket<K: Ord + Copy>(
-    read: impl Fn() -> Result<BTreeMap<K, u64>>,
-    netns: Option<&Netns>,
-    traffic: impl FnOnce() -> Result<()>,
-) -> Result<Bracket<K>> {
-    let before = read()?;
-    let tracer = Tracer::start(netns, &[])?;
-    quiet();
-    let inner_before = read()?;
-    traffic()?;
-    let inner_after = read()?;
-    quiet();
-    let outcome = tracer.stop()?;
-    let after = read()?;
-    let missed = outcome.missed();
-    ensure!(
-        missed == 0,
-        "tracer missed {missed} program runs: hooks {:#?}",
-        outcome.summary.hooks
-    );
-    Ok(Bracket {
-        inner: gained(&inner_before, &inner_after),
-        outer: gained(&before, &after),
-        report: outcome.summary,
-    })
-}
-
-impl<K: Ord + Copy + std::fmt::Debug> Bracket<K> {
-    /// Fails if a count is outside its bracket.
-    fn check(&self, traced: &BTreeMap<K, u64>) -> Result<()> {
-        for (key, outer) in &self.outer {
-            let inner = self.inner.get(key).copied().unwrap_or(0);
-            let count = traced.get(key).copied().unwrap_or(0);
-            ensure!(
-                (inner..=*outer).contains(&count),
-                "{key:?}: the kernel counted {inner} to {outer}, tracer {count}"
-            );
-        }
-        ensure!(
-            traced.keys().all(|key| self.outer.contains_key(key)),
-            "tracer counted what the kernel has no row for: {traced:?}"
-        );
-        Ok(())
-    }
-
-    /// The kernel's count, if nothing but our traffic moved the counters that satisfy `ours`.
-    fn undisturbed(&self, ours: impl Fn(&K) -> bool) -> Option<u64> {
-        let sum = |counts: &BTreeMap<K, u64>| {
-            counts
-                .iter()
-                .filter(|(key, _)| ours(key))
-                .map(|(_, count)| *count)
-                .collect::<Vec<_>>()
-        };
-        let (inner, outer) = (sum(&self.inner), sum(&self.outer));
-        (inner == outer).then(|| inner.iter().sum())
-    }
-}
 
 /// tracer's own reconciliation has such rows, none with a residual. Only for a run that nothing else disturbed: an
 /// event between its two readings is no error of tracer's.
@@ -128,9 +55,10 @@ fn disk_interrupts() -> Result<()> {
     };
     for attempt in 1..=ATTEMPTS {
         sync();
-        let seen = bracket(kernel::interrupts, None, || blocks.read())?;
+        let seen = Bracket::around(kernel::interrupts, None, 1, || blocks.read())?;
+        let report = &seen.reports[0];
         let mut traced = BTreeMap::new();
-        for row in &seen.report.irqs {
+        for row in &report.irqs {
             ensure!(
                 row.per_cpu.values().sum::<u64>() == row.count,
                 "per_cpu does not add up: {row:?}"
@@ -156,7 +84,7 @@ fn disk_interrupts() -> Result<()> {
         );
         if let Some(count) = seen.undisturbed(ours) {
             let row = format!("interrupts {irq}");
-            reconciled(&seen.report, |counter| counter == row)?;
+            reconciled(report, |counter| counter == row)?;
             note(format_args!(
                 "IRQ {irq}: {count} interrupts for {} reads, all traced, per CPU (attempt {attempt})",
                 Blocks::COUNT
@@ -179,17 +107,15 @@ fn net_rx_runs() -> Result<()> {
     let socket = netns.run(|| UdpSocket::bind((address, PORT)))??;
     socket.set_nonblocking(true)?;
     for attempt in 1..=ATTEMPTS {
-        let seen = bracket(
-            || kernel::softirqs("NET_RX"),
-            Some(&netns),
-            || {
-                let sent = Flood::new(address, PORT, PACKETS).run(&netns)?;
-                ensure!(sent == PACKETS, "sent {sent} of {PACKETS}");
-                Ok(())
-            },
-        )?;
+        let read = || kernel::softirqs("NET_RX");
+        let seen = Bracket::around(read, Some(&netns), 1, || {
+            let sent = Flood::new(address, PORT, PACKETS).run(&netns)?;
+            ensure!(sent == PACKETS, "sent {sent} of {PACKETS}");
+            Ok(())
+        })?;
+        let report = &seen.reports[0];
         while socket.recv(&mut [0; 64]).is_ok() {}
-        let cpus = &seen.report.cpus;
+        let cpus = &report.cpus;
         let traced = cpus
             .iter()
             .filter_map(|cpu| Some((cpu.cpu, cpu.net_rx_runs?)))
@@ -206,9 +132,7 @@ fn net_rx_runs() -> Result<()> {
             "{PACKETS} datagrams over lo, {packets} packets polled"
         );
         if let Some(count) = seen.undisturbed(|_| true) {
-            reconciled(&seen.report, |counter| {
-                counter.starts_with("softirqs NET_RX cpu")
-            })?;
+            reconciled(report, |counter| counter.starts_with("softirqs NET_RX cpu"))?;
             note(format_args!(
                 "NET_RX: {count} runs, {packets} packets, all traced, per CPU (attempt {attempt})"
             ));

@@ -87,14 +87,49 @@ pub fn skew_bound(delta: u64, gap_ns: u64, window_ns: u64) -> u64 {
 #[must_use]
 pub fn row(counter: String, delta: u64, traced: Option<u64>, causes: &[Cause]) -> Reconciliation {
     let residual = traced.map(|traced| difference(delta, traced));
+    let (explanation, unexplained) = match residual {
+        Some(residual) => explain(residual, causes),
+        None => (Some(UNTRACED.to_owned()), None),
+    };
     Reconciliation {
-        explanation: residual.and_then(|residual| explain(residual, causes)),
         counter,
         delta,
         traced,
         residual,
+        unexplained,
+        explanation,
     }
 }
+
+/// A total can be off by what each of its rows can be off by, but what is unexplained in a row stays
+/// unexplained in the total.
+fn inherit(total: &mut Reconciliation, rows: &[Reconciliation]) {
+    let Some(residual) = total.residual else {
+        return;
+    };
+    let of_rows = rows
+        .iter()
+        .filter(|row| {
+            row.residual
+                .is_some_and(|r| r.signum() == residual.signum())
+        })
+        .filter_map(|row| row.unexplained)
+        .fold(0, u64::saturating_add)
+        .min(residual.unsigned_abs());
+    if of_rows > total.unexplained.unwrap_or(0) {
+        total.unexplained = Some(of_rows);
+        total.explanation = Some(format!(
+            "{} unexplained, in the rows above",
+            number::count(of_rows)
+        ));
+    }
+}
+
+/// Why a row has no traced count.
+const UNTRACED: &str = "the hook that would count this is not attached, or names are hidden";
+/// The same where only the target CPU is not known.
+const NO_TARGET: &str =
+    "enqueue_to_backlog is not hooked, so the target CPU is not known; see the total";
 
 /// Backlog drops: `softnet_stat dropped cpuN` for every CPU that has any, and the total.
 ///
@@ -107,7 +142,13 @@ pub fn softnet_dropped(
     total: Option<u64>,
     evidence: &Evidence,
 ) -> Vec<Reconciliation> {
-    per_cpu("softnet_stat dropped", delta, by_target, total, evidence)
+    let mut rows = per_cpu("softnet_stat dropped", delta, by_target, total, evidence);
+    if by_target.is_none() && total.is_some() {
+        for row in rows.iter_mut().filter(|row| row.traced.is_none()) {
+            row.explanation = Some(NO_TARGET.to_owned());
+        }
+    }
+    rows
 }
 
 /// `NET_RX` runs: `softirqs NET_RX cpuN` for every CPU that has any, and the total.
@@ -210,12 +251,14 @@ fn per_cpu(
     rows.pop();
     let kernel = sum(delta.values());
     let cpus = u64::try_from(delta.len()).unwrap_or(u64::MAX);
-    rows.push(row(
+    let mut total = row(
         format!("{name} total"),
         kernel,
         total,
         &causes(evidence, evidence.skew, cpus),
-    ));
+    );
+    inherit(&mut total, &rows);
+    rows.push(total);
     rows
 }
 
@@ -261,6 +304,7 @@ fn table<K: Ord + Clone>(
         &causes(evidence, evidence.skew, keys),
     );
     refine(&mut total);
+    inherit(&mut total, &rows);
     rows.push(total);
     rows
 }
@@ -279,10 +323,11 @@ fn causes(evidence: &Evidence, skew: u64, rows: u64) -> Vec<Cause> {
     causes
 }
 
-fn explain(residual: i64, causes: &[Cause]) -> Option<String> {
+/// In words, and how much of `residual` is left without a cause.
+fn explain(residual: i64, causes: &[Cause]) -> (Option<String>, Option<u64>) {
     let mut open = residual.unsigned_abs();
     if open == 0 {
-        return None;
+        return (None, Some(0));
     }
     let mut words = Vec::new();
     for cause in causes {
@@ -300,12 +345,12 @@ fn explain(residual: i64, causes: &[Cause]) -> Option<String> {
         }
     }
     if words.is_empty() {
-        return Some("unexplained".to_owned());
+        return (Some("unexplained".to_owned()), Some(open));
     }
     if open > 0 {
         words.push(format!("{} unexplained", number::count(open)));
     }
-    Some(words.join("; "))
+    (Some(words.join("; ")), Some(open))
 }
 
 fn difference(delta: u64, traced: u64) -> i64 {
@@ -413,6 +458,19 @@ mod tests {
         );
         let residuals: Vec<_> = rows.iter().map(|row| row.residual).collect();
         assert_eq!(residuals, [Some(0), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn what_is_unexplained_in_a_row_stays_so_in_the_total() {
+        let delta: BTreeMap<u32, u64> = [(24, 100), (25, 50)].into();
+        let traced: BTreeMap<u32, u64> = [(24, 95), (25, 50)].into();
+        let evidence = Evidence {
+            under_way: 3,
+            ..NO_SLACK
+        };
+        let rows = hard_irqs(&delta, Some(&traced), &evidence);
+        let unexplained: Vec<_> = rows.iter().map(|row| row.unexplained).collect();
+        assert_eq!(unexplained, [Some(2), Some(0), Some(2)]);
     }
 
     #[test]

@@ -382,7 +382,11 @@ pub struct Reconciliation {
     pub traced: Option<u64>,
     /// `delta - traced`; `null` if `traced` is.
     pub residual: Option<i64>,
-    /// Why they differ, if they do; "unexplained" if no known cause fits.
+    /// The part of the residual that no known cause covers; `null` if `residual` is. Not 0: one side
+    /// counted what the other did not see.
+    #[serde(default)]
+    pub unexplained: Option<u64>,
+    /// Why they differ, if they do, or why it could not be traced.
     pub explanation: Option<String>,
 }
 

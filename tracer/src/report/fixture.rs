@@ -111,6 +111,7 @@ fn arch(name: &str, description: &str, per_cpu: PerCpu) -> ArchIrq {
 
 fn agree(counter: &str, n: u64) -> Reconciliation {
     Reconciliation {
+        unexplained: None,
         counter: counter.into(),
         delta: n,
         traced: Some(n),
@@ -402,6 +403,7 @@ pub fn incident() -> Report {
         agree("softnet_stat dropped total", 29_115),
         agree("eth1 rx_dropped", 29_115),
         Reconciliation {
+            unexplained: None,
             counter: "softirqs NET_RX cpu0".into(),
             delta: 9_206,
             traced: Some(9_204),
@@ -625,6 +627,7 @@ pub fn lossy() -> Report {
         undecodable: 1,
     };
     report.reconciliation.push(Reconciliation {
+        unexplained: None,
         counter: "interrupts 36".into(),
         delta: 398_260,
         traced: Some(398_204),

@@ -363,6 +363,7 @@ mod arbitrary {
             report.reconciliation = others
                 .iter()
                 .map(|(name, _, [delta, traced, ..], _)| Reconciliation {
+                    unexplained: None,
                     counter: name.clone(),
                     delta: *delta,
                     traced: Some(*traced),

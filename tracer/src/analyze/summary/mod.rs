@@ -21,6 +21,7 @@ use crate::{
         window::Window,
     },
     proc::netdev::DeviceFacts,
+    report::number,
     topology::irq::IrqFacts,
 };
 
@@ -47,8 +48,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Namespace 0 is an unknown one: the packet may well have been on that device.
-    fn shows(&self, netns: u32, ifindex: u32) -> bool {
+    /// Whether `--interface` wants this device. Namespace 0 is an unknown one: the packet may well have
+    /// been on that device.
+    #[must_use]
+    pub fn shows(&self, netns: u32, ifindex: u32) -> bool {
         self.interfaces.is_empty()
             || (self.interfaces.contains_key(&ifindex)
                 && (netns == self.names.own_netns || netns == 0))
@@ -87,8 +90,27 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         findings: Vec::new(),
         notes: facts.notes.iter().chain(&window.notes).cloned().collect(),
     };
+    report.notes.extend(lower_bounds(&report));
     report.answer = answer(&report);
     report
+}
+
+/// Says so when the kernel itself counted runs that no program saw: then they can have hidden drops too.
+fn lower_bounds(report: &Report) -> Option<String> {
+    let unseen = |counter: &str| {
+        let row = report
+            .reconciliation
+            .iter()
+            .find(|r| r.counter == counter)?;
+        row.residual.filter(|&residual| residual > 0)?;
+        row.unexplained.filter(|&unexplained| unexplained > 0)
+    };
+    let runs = unseen("softirqs NET_RX total")?;
+    Some(format!(
+        "{} NET_RX runs that the kernel counted were seen by no program, for no known reason: the traced counts are \
+         lower bounds here, the kernel's own are right",
+        number::count(runs)
+    ))
 }
 
 /// Which hooks count.

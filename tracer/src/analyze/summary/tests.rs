@@ -241,3 +241,25 @@ fn an_inactive_slave_of_a_bond_leaves_no_residual() {
     let report = summarize(&window, &facts(false), None);
     assert_eq!(row(&report, "eth0 rx_dropped").unwrap().residual, Some(0));
 }
+
+#[test]
+fn runs_that_no_program_saw_are_said_so() {
+    let mut window = window(&["softirq_entry", "softirq_exit"]);
+    window
+        .softirqs
+        .insert("NET_RX".to_owned(), BTreeMap::from([(1, 1000)]));
+    if let Some(cpu) = window.cpus.get_mut(&1) {
+        cpu.softirqs[3].runs = 900;
+    }
+    let report = summarize(&window, &facts(false), None);
+    assert!(
+        report.notes[0].starts_with("100 NET_RX runs"),
+        "{:?}",
+        report.notes
+    );
+
+    if let Some(cpu) = window.cpus.get_mut(&1) {
+        cpu.softirqs[3].runs = 1000;
+    }
+    assert!(summarize(&window, &facts(false), None).notes.is_empty());
+}

@@ -106,7 +106,7 @@ impl Session {
     /// given, after `end_ns` belong to no count and are passed over.
     fn drain(&mut self, end_ns: Option<u64>) -> Result<bool> {
         let counted = self.first.monotonic_ns..=end_ns.unwrap_or(u64::MAX);
-        let names = &mut self.live.facts.names;
+        let facts = &mut self.live.facts;
         let collected = &mut self.collected;
         let print = self.args.format == Format::Json && !self.args.events.is_empty();
         let mut out = io::BufWriter::new(io::stdout().lock());
@@ -116,9 +116,13 @@ impl Session {
                 return;
             }
             if let Body::Drop(drop) = &detail.body {
-                names.learn(drop.key.netns, drop.key.ifindex, &drop.device);
+                let (netns, ifindex) = (drop.key.netns, drop.key.ifindex);
+                facts.names.learn(netns, ifindex, &drop.device);
+                if !facts.shows(netns, ifindex) {
+                    return;
+                }
             }
-            let event = event(&detail, names);
+            let event = event(&detail, &facts.names);
             collected.add(&detail, &event);
             if print && written.is_ok() {
                 written = line(&mut out, &Record::Event(event));
