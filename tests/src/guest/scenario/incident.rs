@@ -413,9 +413,9 @@ const fn source(index: u8) -> Ipv4Addr {
 /// Datagrams from all sources in turn at a steady rate; returns how many were sent.
 fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
     wire.sender.run(|| {
-        let mut set = CpuSet::new();
-        set.set(SENDING_CPU)?;
-        sched_setaffinity(Pid::from_raw(0), &set)?;
+        let mut affinity = CpuSet::new();
+        affinity.set(SENDING_CPU)?;
+        sched_setaffinity(Pid::from_raw(0), &affinity)?;
         let sockets = (0..SOURCES)
             .map(|index| {
                 let socket = UdpSocket::bind((source(index), 0))?;
