@@ -11,6 +11,9 @@ pub const TASK_FILE: &str = "/etc/vm-test.json";
 /// file. Its driver is built into every kernel, unlike that of a virtio port.
 pub const RESULTS_DEVICE: &str = "/dev/ttyS1";
 
+/// Directory of the guest: what a scenario leaves there is handed out as [`Record::File`].
+pub const KEPT: &str = "/tmp/kept";
+
 /// How often the guest says that it lives, seconds.
 pub const ALIVE_EVERY_SECONDS: u64 = 2;
 
@@ -100,6 +103,13 @@ pub enum Record {
         seconds: f64,
         /// The end of what it printed.
         log: String,
+    },
+    /// A file that a scenario left in [`KEPT`].
+    File {
+        /// Its name there.
+        name: String,
+        /// What it contains.
+        text: String,
     },
     /// All scenarios have ended; power goes off.
     End,

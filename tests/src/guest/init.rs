@@ -22,7 +22,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use xtask::guest::{ALIVE_EVERY_SECONDS, Outcome, Record, TASK_FILE, Task};
+use xtask::guest::{ALIVE_EVERY_SECONDS, KEPT, Outcome, Record, TASK_FILE, Task};
 
 use super::{
     nic,
@@ -130,6 +130,12 @@ fn work() -> Result<()> {
             scenario::limit(scenario.name),
             &task,
         ));
+    }
+    for entry in fs::read_dir(KEPT).into_iter().flatten().flatten() {
+        results.write(&Record::File {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            text: fs::read_to_string(entry.path())?,
+        });
     }
     results.write(&Record::End);
     Ok(())

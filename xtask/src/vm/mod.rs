@@ -314,6 +314,11 @@ fn run_one(
     };
     let result = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
     fs::remove_file(&initramfs)?;
+    for (name, text) in &result.files {
+        let path = at(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{}: kept {}", kernel.name, path.display());
+    }
     let failed = |machine: &MachineResult| {
         machine.failure.is_some()
             || machine

@@ -61,6 +61,8 @@ pub struct MachineResult {
     pub warnings: Vec<String>,
     /// The scenarios, in the order they ran.
     pub scenarios: Vec<ScenarioResult>,
+    /// What scenarios left for a person to read: name and text.
+    pub files: Vec<(String, String)>,
     /// Why the machine as such failed.
     pub failure: Option<String>,
     /// How often QEMU aborted and was started again.
@@ -211,6 +213,7 @@ impl Watch {
                     log,
                 });
             }
+            Ok(Record::File { name, text }) => self.result.files.push((name, text)),
             Ok(Record::End) => self.done = true,
             // The guest lives, or what it says was cut off.
             Ok(Record::Alive) | Err(_) => {}

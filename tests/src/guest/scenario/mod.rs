@@ -7,6 +7,7 @@ mod card_changes;
 mod closed_port;
 mod doctor;
 mod hotplug;
+mod incident;
 mod mechanisms;
 mod net_rx;
 mod nic_irqs;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Scenario> {
         backlog_faces::SCENARIOS,
         net_rx::SCENARIOS,
         threaded_napi::SCENARIOS,
+        incident::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();
@@ -62,8 +64,8 @@ const DISK_IRQS: &str = "hard_irqs_per_irq_and_cpu_equal_proc_interrupts";
 
 /// How long a scenario may take here, where a CPU is an emulated one.
 pub(super) fn limit(name: &str) -> Duration {
-    let many = name.contains("fifty");
-    Duration::from_secs(if many { 150 } else { 60 })
+    let long = name.contains("fifty") || name.starts_with("the_incident");
+    Duration::from_secs(if long { 150 } else { 60 })
 }
 
 /// Skips a scenario that needs the machine's network cards.

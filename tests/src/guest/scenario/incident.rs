@@ -1,0 +1,442 @@
+//! Provokes the incident that tracer was written for: Redis behind a card whose vectors are all on CPU 0, RPS to CPU 0
+//! only, a backlog that is far too small, and beside the clients of Redis a flood of datagrams at a steady rate. Then
+//! the same load with vectors and RPS over all CPUs and the kernel's own limit of the backlog.
+//!
+//! Asserts that the first report names CPU 0 in its first line, gives it nine tenths of the `NET_RX` time, and charges
+//! it with exactly the drops of its softnet row and of the card's `rx_dropped`; that in the second report the time is
+//! spread, and drops per million packets have fallen a hundredfold. Both reports are kept.
+//!
+//! The sending card stands for other machines: it is polled by threads, so that its work is no `NET_RX` of this one.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::{Ipv4Addr, UdpSocket},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    sys::{
+        signal::Signal,
+        socket::{setsockopt, sockopt},
+    },
+    unistd::Pid,
+};
+use xtask::guest::KEPT;
+
+use super::{Scenario, need_card, target_cpu::while_read};
+use crate::{
+    guest::nic::Wire,
+    kernel::{device_statistic, softnet},
+    process::Process,
+    scenario::{Need, Skip, note},
+    setting::{self, Setting},
+    tracer::{self, Outcome, PATIENCE, Tracer, complete},
+    wait::{self, quiet},
+};
+
+/// This file's scenarios.
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "the_incident_is_pinned_on_its_cpu_and_over_when_interrupts_are_spread",
+    needs: &[
+        Need::Root,
+        Need::Cpus(4),
+        Need::Program("ip"),
+        Need::Program("redis-server"),
+        Need::Program("redis-benchmark"),
+    ],
+    run: incident,
+}];
+
+const CPUS: u32 = 4;
+const THE_CPU: u32 = 0;
+const SENDING_CPU: usize = 3;
+const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
+const SMALL_BACKLOG: &str = "8";
+const DEFAULT_BACKLOG: &str = "1000";
+const PORT: u16 = 7112;
+/// Hosts that the sender pretends to be.
+const SOURCES: u8 = 16;
+const DATAGRAMS: u64 = 60_000;
+/// Datagrams to make the vectors move.
+const WARM_UP: u64 = 400;
+/// Datagrams a millisecond, at most.
+const PER_MS: u64 = 16;
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// The flood ends after this time, however few it could send.
+const FLOOD_LIMIT: Duration = Duration::from_secs(12);
+/// A sender's buffer: all of them together are less than the queue of its card takes.
+const SEND_BUFFER: usize = 16 << 10;
+const CLIENTS: &str = "20";
+/// More than there is time for.
+const REQUESTS: &str = "100000000";
+
+fn incident() -> Result<()> {
+    need_card("igb")?;
+    // The sender's queue has to drop nothing, however long the host of this VM lets it wait.
+    let _qdisc = Setting::change("/proc/sys/net/core/default_qdisc", "pfifo_fast")?;
+    let wire = Wire::new()?;
+    poll_sender_by_threads(&wire)?;
+    for index in 0..SOURCES {
+        let address = format!("{}/24", source(index));
+        wire.sender
+            .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
+    }
+    let _redis = redis(&wire)?;
+    let socket = wire
+        .receiver
+        .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
+    let _name = Setting::change("/proc/sys/kernel/hostname", "redis-vm")?;
+    let warm_up = || flood(&wire, WARM_UP).map(|_| ());
+
+    wire.pin(|_| THE_CPU, warm_up)?;
+    wire.steer(1 << THE_CPU)?;
+    let small = Setting::change(MAX_BACKLOG, SMALL_BACKLOG)?;
+    let before = Act::observe(&wire, &socket)?;
+    keep("incident-before.txt", &before.text)?;
+    small.restore()?;
+    ensure!(setting::read(MAX_BACKLOG)? == DEFAULT_BACKLOG);
+    wire.pin(|vector| vector.queue % CPUS, warm_up)?;
+    wire.steer((1 << CPUS) - 1)?;
+    let after = Act::observe(&wire, &socket)?;
+    keep("incident-after.txt", &after.text)?;
+    note(format_args!("before: {before}\n  after: {after}"));
+
+    before.flowed()?;
+    after.flowed()?;
+    check_before(&before)?;
+    check_after(&before, &after)
+}
+
+fn check_before(act: &Act) -> Result<()> {
+    let first = act.text.lines().next().unwrap_or_default();
+    ensure!(
+        first.starts_with(&format!("CPU {THE_CPU} refused ")),
+        "the first line does not name CPU {THE_CPU}: {first}"
+    );
+    let share = act.share(THE_CPU);
+    ensure!(
+        share >= 0.9,
+        "CPU {THE_CPU} has {share:.3} of the NET_RX time: {:?}",
+        act.shares()
+    );
+    ensure!(
+        act.rx_dropped > 0 && act.softnet == BTreeMap::from([(THE_CPU, act.rx_dropped)]),
+        "rx_dropped {}, softnet {:?}",
+        act.rx_dropped,
+        act.softnet
+    );
+    let sites = || {
+        let drops = &act.outcome.summary.drops;
+        drops
+            .iter()
+            .filter(|drop| drop.site == "enqueue_to_backlog")
+    };
+    let traced: u64 = sites().map(|drop| drop.packets).sum();
+    let missed = act.outcome.missed_at("kfree_skb");
+    ensure!(
+        traced <= act.rx_dropped && traced + missed >= act.rx_dropped,
+        "rx_dropped {}, traced {traced} (missed {missed}): {:#?}",
+        act.rx_dropped,
+        act.outcome.summary.drops
+    );
+    let targets = sites()
+        .filter_map(|drop| drop.per_target_cpu.as_ref())
+        .flatten()
+        .fold(BTreeMap::new(), |mut sums, (cpu, packets)| {
+            *sums.entry(*cpu).or_insert(0) += packets;
+            sums
+        });
+    let unseen = act.outcome.missed_at("enqueue_to_backlog");
+    let charged = targets.get(&THE_CPU).copied().unwrap_or(0);
+    ensure!(
+        targets.keys().eq([&THE_CPU]) && charged <= traced && charged + unseen >= traced,
+        "{traced} drops, by target CPU {targets:?} (missed {unseen})"
+    );
+    Ok(())
+}
+
+fn check_after(before: &Act, after: &Act) -> Result<()> {
+    let shares = after.shares();
+    ensure!(
+        shares.len() == CPUS as usize && shares.values().all(|share| (0.02..0.6).contains(share)),
+        "NET_RX time is not spread: {shares:?}"
+    );
+    let (was, is) = (before.per_million(), after.per_million());
+    ensure!(
+        after.commands > before.commands,
+        "Redis served {} commands before, {} after",
+        before.commands,
+        after.commands
+    );
+    ensure!(
+        is * 100.0 <= was,
+        "drops per million packets: {was:.0} before, {is:.0} after"
+    );
+    let softnet: u64 = after.softnet.values().sum();
+    ensure!(
+        softnet == after.rx_dropped,
+        "rx_dropped {}, softnet {:?}",
+        after.rx_dropped,
+        after.softnet
+    );
+    Ok(())
+}
+
+/// One run of the load under two tracers, one for each form of the report.
+#[derive(Debug)]
+struct Act {
+    text: String,
+    outcome: Outcome,
+    /// Datagrams sent.
+    sent: u64,
+    /// Commands that Redis served.
+    commands: u64,
+    /// softnet `dropped` of the CPUs where it rose.
+    softnet: BTreeMap<u32, u64>,
+    rx_packets: u64,
+    rx_dropped: u64,
+    rx_missed: u64,
+}
+
+impl Act {
+    fn observe(wire: &Wire, socket: &UdpSocket) -> Result<Self> {
+        let commands = commands(wire)?;
+        quiet();
+        let report = TextReport::start(wire)?;
+        let tracer = Tracer::start(Some(&wire.receiver), &[])?;
+        quiet();
+        let dropped_before = softnet()?;
+        let of_card = |name: &str| device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, name);
+        let card_before = (
+            of_card("rx_packets")?,
+            of_card("rx_dropped")?,
+            of_card("rx_missed_errors")?,
+        );
+        let sent = while_read(socket, || {
+            let _clients = clients(wire)?;
+            flood(wire, DATAGRAMS)
+        })?;
+        quiet();
+        let dropped = softnet()?;
+        let card = (
+            of_card("rx_packets")?,
+            of_card("rx_dropped")?,
+            of_card("rx_missed_errors")?,
+        );
+        let outcome = tracer.stop()?;
+        let text = report.stop()?;
+        Ok(Self {
+            text,
+            outcome,
+            sent,
+            commands: self::commands(wire)? - commands,
+            softnet: dropped
+                .iter()
+                .map(|(cpu, row)| {
+                    let was = dropped_before[cpu].dropped;
+                    (*cpu, u64::from(row.dropped.wrapping_sub(was)))
+                })
+                .filter(|(_, dropped)| *dropped > 0)
+                .collect(),
+            rx_packets: card.0 - card_before.0,
+            rx_dropped: card.1 - card_before.1,
+            rx_missed: card.2 - card_before.2,
+        })
+    }
+
+    /// Both kinds of traffic were there.
+    fn flowed(&self) -> Result<()> {
+        ensure!(
+            self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 40,
+            "too little traffic: {self}"
+        );
+        Ok(())
+    }
+
+    /// Shares of the `NET_RX` time, by CPU.
+    fn shares(&self) -> BTreeMap<u32, f64> {
+        let cpus = &self.outcome.summary.cpus;
+        let times = || cpus.iter().map(|cpu| (cpu.cpu, cpu.net_rx_ns.unwrap_or(0)));
+        let all: u64 = times().map(|(_, time)| time).sum();
+        times()
+            .map(|(cpu, time)| (cpu, time as f64 / all.max(1) as f64))
+            .collect()
+    }
+
+    fn share(&self, cpu: u32) -> f64 {
+        self.shares().get(&cpu).copied().unwrap_or(0.0)
+    }
+
+    /// Packets that a backlog refused, of a million that the card received.
+    fn per_million(&self) -> f64 {
+        self.rx_dropped as f64 * 1e6 / self.rx_packets.max(1) as f64
+    }
+}
+
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "sent {}, rx_packets {}, rx_dropped {}, rx_missed {}, softnet {:?}, {:.0} per million, {} commands, shares {:.3?}",
+            self.sent,
+            self.rx_packets,
+            self.rx_dropped,
+            self.rx_missed,
+            self.softnet,
+            self.per_million(),
+            self.commands,
+            self.shares()
+        )
+    }
+}
+
+/// A running tracer that prints the report for people.
+#[derive(Debug)]
+struct TextReport(Process);
+
+impl TextReport {
+    const STDOUT: &str = "/tmp/incident.out";
+    const STDERR: &str = "/tmp/incident.err";
+
+    fn start(wire: &Wire) -> Result<Self> {
+        // No report of an interval comes before that of the whole.
+        let mut command = tracer::command(&["run", "--color", "never", "--interval", "1h"])?;
+        command
+            .env("COLUMNS", "100")
+            .env("LC_ALL", "C.UTF-8")
+            .stdout(File::create(Self::STDOUT)?)
+            .stderr(File::create(Self::STDERR)?);
+        let process = Process::spawn(Some(&wire.receiver), command)?;
+        wait::until("the tracer for people is attached", PATIENCE, || {
+            let said = fs::read_to_string(Self::STDERR)?;
+            Ok(said.contains("attached").then_some(()))
+        })?;
+        Ok(Self(process))
+    }
+
+    fn stop(mut self) -> Result<String> {
+        self.0.signal(Signal::SIGINT)?;
+        let status = self.0.wait(PATIENCE)?;
+        ensure!(status.success(), "tracer: {status}");
+        Ok(fs::read_to_string(Self::STDOUT)?)
+    }
+}
+
+/// Hands a file to who started this VM.
+fn keep(name: &str, text: &str) -> Result<()> {
+    fs::create_dir_all(KEPT)?;
+    fs::write(format!("{KEPT}/{name}"), text).with_context(|| format!("cannot keep {name}"))
+}
+
+fn poll_sender_by_threads(wire: &Wire) -> Result<()> {
+    let threaded = format!("/sys/class/net/{}/threaded", Wire::SENDER_DEVICE);
+    wire.sender.run(|| {
+        if !fs::exists(&threaded)? {
+            return Err(Skip("this kernel has no threaded NAPI (5.12)".to_owned()).into());
+        }
+        setting::write(&threaded, "1")
+    })?
+}
+
+fn silent(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir("/tmp")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Redis in the receiving namespace, without anything on disk.
+fn redis(wire: &Wire) -> Result<Process> {
+    let address = Wire::RECEIVER.to_string();
+    let command = silent(
+        "redis-server",
+        &[
+            "--bind",
+            &address,
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ],
+    );
+    let process = Process::spawn(Some(&wire.receiver), command)?;
+    wait::until("Redis answers", PATIENCE, || Ok(commands(wire).ok()))?;
+    Ok(process)
+}
+
+/// Clients of Redis, from the sending namespace, until dropped.
+fn clients(wire: &Wire) -> Result<Process> {
+    let address = Wire::RECEIVER.to_string();
+    let command = silent(
+        "redis-benchmark",
+        &[
+            "-h", &address, "-c", CLIENTS, "-n", REQUESTS, "-t", "get", "-q",
+        ],
+    );
+    Process::spawn(Some(&wire.sender), command)
+}
+
+/// Commands that Redis has served.
+fn commands(wire: &Wire) -> Result<u64> {
+    let mut command = Command::new("redis-cli");
+    command
+        .args(["-h", &Wire::RECEIVER.to_string(), "info", "stats"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let (_, stdout, stderr) = complete(Some(&wire.sender), command, PATIENCE)?;
+    let count = stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"))
+        .with_context(|| format!("redis-cli: {stdout} {stderr}"))?;
+    Ok(count.trim().parse()?)
+}
+
+/// A host that the sender pretends to be.
+const fn source(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 1, 100 + index)
+}
+
+/// Datagrams from all sources in turn at a steady rate; returns how many were sent.
+fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
+    wire.sender.run(|| {
+        let mut affinity = CpuSet::new();
+        affinity.set(SENDING_CPU)?;
+        sched_setaffinity(Pid::from_raw(0), &affinity)?;
+        let sockets = (0..SOURCES)
+            .map(|index| {
+                let socket = UdpSocket::bind((source(index), 0))?;
+                setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
+                Ok(socket)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let begin = Instant::now();
+        let (mut due, mut sent) = (begin, 0);
+        for (turn, socket) in (0..datagrams).zip(sockets.iter().cycle()) {
+            if turn % PER_MS == 0 {
+                // What was late is not caught up: a burst would overrun the card's ring.
+                due = Instant::now().max(due + MILLISECOND);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if begin.elapsed() >= FLOOD_LIMIT {
+                    break;
+                }
+            }
+            socket.send_to(&[0x77; 18], (Wire::RECEIVER, PORT))?;
+            sent += 1;
+        }
+        anyhow::Ok(sent)
+    })?
+}
