@@ -26,7 +26,9 @@ fn net_rx_bypassed(report: &Report) -> Option<String> {
         known.reduce(u64::saturating_add)
     };
     // Runs without a packet say nothing: some kernels have a few of them with threaded NAPI too.
-    if sum(|cpu| cpu.packets)? > 0 || sum(|cpu| cpu.polls_outside_net_rx)? == 0 {
+    if sum(|cpu| cpu.packets).is_some_and(|packets| packets > 0)
+        || sum(|cpu| cpu.polls_outside_net_rx)? == 0
+    {
         return None;
     }
     let mut devices: Vec<&str> = report

@@ -92,6 +92,7 @@ impl MachineResult {
             seconds: self.seconds + other.seconds,
             warnings,
             scenarios: [self.scenarios, other.scenarios].concat(),
+            files: [self.files, other.files].concat(),
             failure: (!failures.is_empty()).then(|| failures.join("; ")),
             aborts: self.aborts + other.aborts,
         }
