@@ -130,6 +130,8 @@ impl Wire {
             })
             .with_context(|| format!("{device} has no carrier"))?;
         }
+        // A card keeps what an earlier scenario set.
+        wire.steer(0)?;
         Ok(wire)
     }
 

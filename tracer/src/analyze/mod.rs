@@ -8,5 +8,6 @@ pub mod names;
 pub mod notes;
 pub mod percentiles;
 pub mod reconcile;
+pub mod rules;
 pub mod stage;
 pub mod summary;

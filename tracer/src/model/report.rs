@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{
+    finding::{Abstained, Finding},
+    topology::Topology,
+};
+
 /// Version of the meaning of the fields. A field may be added without a new version.
 pub const SCHEMA: u32 = 1;
 
@@ -65,6 +70,16 @@ pub struct Report {
     pub samples: Samples,
     /// What is wrong and what to change, most severe first.
     pub findings: Vec<Finding>,
+    /// Rules that could not judge, and why.
+    #[serde(default)]
+    pub abstained: Vec<Abstained>,
+    /// What the host is made of and how it is set up. Summary only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+    /// Changes over the window of the counters of `/proc/net/snmp`, `snmp6` and `netstat` that changed, of tracer's
+    /// network namespace: `Udp.RcvbufErrors`.
+    #[serde(default)]
+    pub protocols: BTreeMap<String, u64>,
     /// Things the reader has to know to read the numbers right (hotplug seen, `kptr_restrict`, …).
     pub notes: Vec<String>,
 }
@@ -171,6 +186,27 @@ pub struct Cpu {
     pub drops: Option<u64>,
     /// The kernel's row for this CPU; `null` if there is none.
     pub softnet: Option<Softnet>,
+    /// How it spent its time (/proc/stat); `null` if there is no row.
+    #[serde(default)]
+    pub time: Option<CpuTime>,
+}
+
+/// How a CPU spent the window, ns, in ticks' resolution: a tick is charged whole to what it interrupts, so
+/// short interrupts are under-counted (/proc/stat).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// User space, nice included.
+    pub user_ns: u64,
+    /// Kernel.
+    pub system_ns: u64,
+    /// Idle, waiting for I/O included.
+    pub idle_ns: u64,
+    /// Hard interrupts.
+    pub irq_ns: u64,
+    /// Softirqs.
+    pub softirq_ns: u64,
+    /// Taken by the hypervisor.
+    pub steal_ns: u64,
 }
 
 /// One softirq vector on one CPU.
@@ -369,6 +405,9 @@ pub struct Device {
     pub rps: Option<String>,
     /// Receive ring entries.
     pub ring: Option<u32>,
+    /// The driver's own counters that changed (`ethtool -S`), where they tell of lost packets or limits.
+    #[serde(default)]
+    pub driver_stats: BTreeMap<String, u64>,
 }
 
 /// A kernel counter beside what was traced.
@@ -439,34 +478,4 @@ pub struct Samples {
     pub slowest_net_rx: Vec<super::event::Event>,
     /// A few drops, at most one a site and reason.
     pub drops: Vec<super::event::Event>,
-}
-
-/// One conclusion.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Rule.
-    pub rule: String,
-    /// `critical`, `warning`, `info`.
-    pub severity: String,
-    /// One sentence with numbers.
-    pub summary: String,
-    /// What it rests on.
-    pub evidence: Vec<String>,
-    /// Ordered steps.
-    pub advice: Vec<Advice>,
-}
-
-/// One step of a finding's advice.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Advice {
-    /// What to do.
-    pub step: String,
-    /// Why it helps.
-    pub why: String,
-    /// Exact command.
-    pub command: Option<String>,
-    /// How to undo it.
-    pub revert: Option<String>,
-    /// What may go wrong.
-    pub risk: Option<String>,
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::event::{Event, Flow, What};
+use crate::model::finding::{Advice, Finding, Severity};
 use crate::model::report::{
-    Advice, ArchIrq, Cpu, DetailCoverage, Device, Drop, DropTotals, Finding, HandlerTime, Hook,
-    HookStatus, Host, Irq, Losses, Napi, PerCpu, Percentiles, Reconciliation, Report, SCHEMA,
-    Samples, Softnet, Stage,
+    ArchIrq, Cpu, DetailCoverage, Device, Drop, DropTotals, HandlerTime, Hook, HookStatus, Host,
+    Irq, Losses, Napi, PerCpu, Percentiles, Reconciliation, Report, SCHEMA, Samples, Softnet,
+    Stage,
 };
 
 const HOOKS: [&str; 9] = [
@@ -72,6 +73,7 @@ fn cpu(cpu: u32, hardirqs: u64, net_rx_runs: u64, net_rx_ns: u64, packets: u64) 
         polls_outside_net_rx: Some(0),
         packets_outside_net_rx: Some(0),
         drops: Some(0),
+        time: None,
         softnet: Some(Softnet {
             processed: packets,
             received_rps: Some(0),
@@ -198,6 +200,7 @@ pub fn healthy() -> Report {
                 queues: Some(4),
                 rps: Some("0".into()),
                 ring: Some(256),
+                driver_stats: BTreeMap::new(),
                 ..Device::default()
             },
             Device {
@@ -396,6 +399,7 @@ pub fn incident() -> Report {
         queues: Some(2),
         rps: Some("2".into()),
         ring: Some(256),
+        driver_stats: BTreeMap::new(),
         ..Device::default()
     };
     report.reconciliation = vec![
@@ -434,18 +438,18 @@ pub fn incident() -> Report {
         },
     }];
     report.findings = vec![Finding {
-        rule: "backlog_overflow".into(),
-        severity: "critical".into(),
+        rule: "backlog-overflow".into(),
+        severity: Severity::Critical,
         summary:
             "the backlog of CPU 1 overflowed: it refused 29,115 packets that RPS steered there"
                 .into(),
-        evidence: vec![],
         advice: vec![Advice {
             step: "Widen the RPS mask of eth1".into(),
             why: "one CPU cannot take what two queues steer to it".into(),
             command: Some("echo e > /sys/class/net/eth1/queues/rx-0/rps_cpus".into()),
             ..Advice::default()
         }],
+        ..Finding::default()
     }];
     report
 }

@@ -112,6 +112,9 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         samples: collected.map(Collected::samples).unwrap_or_default(),
         drops: drops.shown,
         findings: Vec::new(),
+        abstained: Vec::new(),
+        topology: None,
+        protocols: BTreeMap::new(),
         notes: facts
             .notes
             .iter()

@@ -1,0 +1,156 @@
+//! What the host is made of and how it is set up: CPUs, devices with their queues, settings, processes. Read once, and
+//! again when it changes; no counters. `None` and absent: the kernel does not say.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The host beside its counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    /// By CPU id; every present CPU.
+    pub cpus: BTreeMap<u32, Place>,
+    /// Devices of tracer's network namespace by name.
+    pub devices: BTreeMap<String, Nic>,
+    /// Numbered interrupts by number: those of network devices.
+    pub irqs: BTreeMap<u32, Vector>,
+    /// `net.core.*` and what else rules look at, by dotted name (`net.core.netdev_max_backlog`), as the kernel prints
+    /// it. What cannot be read is absent.
+    pub sysctls: BTreeMap<String, String>,
+    /// irqbalance, if it runs.
+    pub irqbalance: Option<Irqbalance>,
+    /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …).
+    pub hypervisor: Option<String>,
+    /// Processes that used CPU time in the window and own sockets, the busiest first. Bounded.
+    pub processes: Vec<Process>,
+}
+
+/// Where a CPU is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Running now.
+    pub online: bool,
+    /// NUMA node.
+    pub node: Option<u32>,
+    /// Package (`topology/physical_package_id`).
+    pub package: Option<u32>,
+    /// Core in that package (`topology/core_id`).
+    pub core: Option<u32>,
+    /// CPUs of the same core, itself included (`topology/thread_siblings_list`).
+    pub siblings: Vec<u32>,
+    /// Taken out of the scheduler's hands (`isolated`).
+    pub isolated: bool,
+}
+
+/// A network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Driver; `None` for a device without a bus.
+    pub driver: Option<String>,
+    /// Bus device, `0000:01:00.0`; `None` for a virtual device.
+    pub bus: Option<String>,
+    /// NUMA node; `None` for −1 too.
+    pub node: Option<u32>,
+    /// Receive queues by number.
+    pub rx_queues: BTreeMap<u32, RxQueue>,
+    /// Transmit queues: `xps_cpus` mask by number, where the device has any.
+    pub xps_cpus: BTreeMap<u32, String>,
+    /// `/sys/class/net/NAME/threaded` is set.
+    pub threaded: Option<bool>,
+    /// Speed, Mb/s.
+    pub speed: Option<u32>,
+    /// Ring sizes (ethtool netlink `RINGS_GET`).
+    pub ring: Option<Range>,
+    /// Combined or receive channels (`CHANNELS_GET`).
+    pub channels: Option<Range>,
+    /// Interrupt coalescing (`COALESCE_GET`).
+    pub coalesce: Option<Coalesce>,
+}
+
+/// A receive queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RxQueue {
+    /// `rps_cpus` as a CPU list; empty: RPS is off.
+    pub rps_cpus: Vec<u32>,
+    /// `rps_flow_cnt`.
+    pub rps_flow_cnt: Option<u64>,
+    /// NAPI instance that serves it (netdev netlink, 6.8).
+    pub napi_id: Option<u32>,
+    /// Its interrupt (netdev netlink, or the name of the handler).
+    pub irq: Option<u32>,
+    /// Thread that polls it (netdev netlink; threaded NAPI).
+    pub napi_pid: Option<u32>,
+}
+
+/// A value that the device has now and the largest it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// Now.
+    pub now: u32,
+    /// Largest; `None` if the driver does not say.
+    pub max: Option<u32>,
+}
+
+/// Receive coalescing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coalesce {
+    /// The driver adapts it to the load.
+    pub adaptive_rx: Option<bool>,
+    /// Wait at most so long, µs.
+    pub rx_usecs: Option<u32>,
+    /// Or for so many frames.
+    pub rx_frames: Option<u32>,
+}
+
+/// An interrupt of a network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vector {
+    /// Handler names as in /proc/interrupts.
+    pub name: String,
+    /// Network device.
+    pub device: Option<String>,
+    /// Queue.
+    pub queue: Option<u32>,
+    /// NUMA node of the device.
+    pub node: Option<u32>,
+    /// CPUs it may run on.
+    pub affinity: Vec<u32>,
+    /// CPUs it was given to.
+    pub effective: Vec<u32>,
+    /// The kernel manages its affinity and refuses writes; `None`: not known.
+    pub managed: Option<bool>,
+}
+
+/// The irqbalance daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Irqbalance {
+    /// Its process.
+    pub pid: u32,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// IRQs that it leaves alone (`--banirq`).
+    pub banned_irqs: Vec<u32>,
+}
+
+/// A process that competes with interrupts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// `comm`.
+    pub name: String,
+    /// CPU time it used in the window, ns, all threads.
+    pub cpu_ns: u64,
+    /// CPU that each of its threads last ran on, by the CPU time of those threads, ns.
+    pub ran_on: BTreeMap<u32, u64>,
+    /// CPUs it may run on.
+    pub allowed: Vec<u32>,
+    /// A cpuset confines it: the path of its cgroup.
+    pub cpuset: Option<String>,
+    /// Ports on which it listens or has UDP sockets: `tcp/6379`.
+    pub ports: Vec<String>,
+    /// A real-time policy (`SCHED_FIFO`, `SCHED_RR`, `SCHED_DEADLINE`).
+    pub realtime: bool,
+}
