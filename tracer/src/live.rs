@@ -36,9 +36,9 @@ use crate::{
         cpus::{Attendance, Cpus},
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevice, NetDevices},
-        netns,
+        netns, snmp,
         softirqs::Softirqs,
-        softnet, sysctl,
+        softnet, stat, sysctl,
     },
     topology,
 };
@@ -76,6 +76,7 @@ pub struct UnknownInterface {
     pub known: Vec<String>,
 }
 
+const NSEC_PER_SEC: u64 = 1_000_000_000;
 /// Times that a garbled file is read again.
 const RETRIES: u32 = 3;
 
@@ -168,11 +169,16 @@ impl Live {
         let interrupts = Interrupts::read(proc)?;
         let after_interrupts = Instant::now();
         let devices = self.devices.read()?;
+        let after_devices = Instant::now();
+        let protocols = snmp::read_protocols(proc)?;
+        let after_protocols = Instant::now();
+        let time = stat::read_cpus(proc)?;
         let gaps = Gaps {
             softirqs: ns(after_traced - began),
             softnet: ns(after_traced - after_softirqs),
             interrupts: ns(after_interrupts - after_softnet),
-            devices: ns(after_interrupts.elapsed() + (after_interrupts - after_softnet)),
+            devices: ns(after_devices - after_softnet),
+            protocols: ns(after_protocols - after_softnet),
         };
         let new = interrupts
             .device
@@ -192,6 +198,10 @@ impl Live {
                 interrupts,
                 softirqs,
                 devices,
+                driver_stats: BTreeMap::new(),
+                protocols,
+                time,
+                tick_ns: NSEC_PER_SEC / rustix::param::clock_ticks_per_second().max(1),
                 online,
             },
         })

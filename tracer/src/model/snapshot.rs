@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::report::Hook;
 use crate::proc::{
-    interrupts::Interrupts, netdev::NetDevice, softirqs::Softirqs, softnet::SoftnetRow,
+    interrupts::Interrupts, netdev::NetDevice, snmp::Protocols, softirqs::Softirqs,
+    softnet::SoftnetRow, stat::CpuTicks,
 };
 
 /// Counters at one moment. All grow, some wrap; [`super::window::Window`] subtracts two of them.
@@ -34,6 +35,8 @@ pub struct Gaps {
     pub interrupts: u64,
     /// Devices.
     pub devices: u64,
+    /// `/proc/net/snmp`, `netstat` and `snmp6`.
+    pub protocols: u64,
 }
 
 impl Gaps {
@@ -45,6 +48,7 @@ impl Gaps {
             softirqs: self.softirqs.max(other.softirqs),
             interrupts: self.interrupts.max(other.interrupts),
             devices: self.devices.max(other.devices),
+            protocols: self.protocols.max(other.protocols),
         }
     }
 }
@@ -80,6 +84,15 @@ pub struct KernelCounters {
     pub softirqs: Softirqs,
     /// Devices of tracer's network namespace by interface index.
     pub devices: BTreeMap<u32, NetDevice>,
+    /// The drivers' own counters by interface index. Only at the begin and the end of a run: see
+    /// [`crate::proc::ethtool`].
+    pub driver_stats: BTreeMap<u32, BTreeMap<String, u64>>,
+    /// `/proc/net/snmp`, `netstat` and `snmp6` of tracer's network namespace.
+    pub protocols: Protocols,
+    /// /proc/stat by CPU id.
+    pub time: BTreeMap<u32, CpuTicks>,
+    /// ns of one tick of [`Self::time`] (`USER_HZ`); 0: not known.
+    pub tick_ns: u64,
     /// Online CPU ids.
     pub online: Vec<u32>,
 }

@@ -12,10 +12,12 @@ use tracer_common::{
 };
 
 use super::{
-    report::{Hook, Softnet},
+    report::{CpuTime, Hook, Softnet},
     snapshot::{Gaps, Snapshot},
 };
-use crate::proc::{interrupts::Row, netdev::NetDevice, softnet::SoftnetRow};
+use crate::proc::{
+    interrupts::Row, netdev::NetDevice, snmp::Protocols, softnet::SoftnetRow, stat::CpuTicks,
+};
 
 /// What happened between two snapshots. Counts are differences; maxima and levels are those of
 /// the later snapshot.
@@ -52,6 +54,12 @@ pub struct Window {
     pub softirqs: BTreeMap<String, BTreeMap<u32, u64>>,
     /// Devices of the later snapshot.
     pub devices: Vec<NetDevice>,
+    /// The drivers' own counters that changed, by interface index; empty but for a whole run.
+    pub driver_stats: BTreeMap<u32, BTreeMap<String, u64>>,
+    /// Counters of tracer's network namespace that changed: `Udp.RcvbufErrors`.
+    pub protocols: Protocols,
+    /// How each CPU of both snapshots spent the window.
+    pub time: BTreeMap<u32, CpuTime>,
     /// CPU ids online at the end.
     pub online: Vec<u32>,
     /// CPUs that were online at one end only: the kernel's tables of online CPUs do not tell what they counted.
@@ -141,6 +149,9 @@ impl Window {
             arch: rows(&start.kernel.interrupts.arch, &end.kernel.interrupts.arch),
             softirqs: softirqs(start, end),
             devices: devices(start, end, &mut notes),
+            driver_stats: driver_stats(start, end),
+            protocols: protocols(start, end),
+            time: time(start, end),
             online: end.kernel.online.clone(),
             hidden_cpus: hidden_cpus(start, end),
             freed_irqs,
@@ -464,6 +475,57 @@ fn devices(start: &Snapshot, end: &Snapshot, notes: &mut Vec<String>) -> Vec<Net
     deltas
 }
 
+/// What grew. A counter that is new was 0; one that fell was reset with the device.
+fn grown(start: Option<&BTreeMap<String, u64>>, end: &BTreeMap<String, u64>) -> Protocols {
+    let before = |name: &String| start.and_then(|s| s.get(name)).copied().unwrap_or(0);
+    end.iter()
+        .map(|(name, &after)| {
+            let delta = after.checked_sub(before(name)).unwrap_or(after);
+            (name.clone(), delta)
+        })
+        .filter(|(_, delta)| *delta != 0)
+        .collect()
+}
+
+fn protocols(start: &Snapshot, end: &Snapshot) -> Protocols {
+    grown(Some(&start.kernel.protocols), &end.kernel.protocols)
+}
+
+fn driver_stats(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, BTreeMap<String, u64>> {
+    let before = &start.kernel.driver_stats;
+    end.kernel
+        .driver_stats
+        .iter()
+        .filter_map(|(ifindex, after)| {
+            // A device made in the window began with 0; one whose begin was not read tells nothing.
+            let made = !start.kernel.devices.contains_key(ifindex);
+            let before = before.get(ifindex);
+            (made || before.is_some()).then(|| (*ifindex, grown(before, after)))
+        })
+        .filter(|(_, grown)| !grown.is_empty())
+        .collect()
+}
+
+/// Differences of ticks. Idle time may step back by a tick: then it is 0.
+fn time(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, CpuTime> {
+    let tick_ns = end.kernel.tick_ns;
+    let between = |before: &CpuTicks, after: &CpuTicks| {
+        let ns = |before: u64, after: u64| after.saturating_sub(before).saturating_mul(tick_ns);
+        CpuTime {
+            user_ns: ns(before.user, after.user),
+            system_ns: ns(before.system, after.system),
+            idle_ns: ns(before.idle, after.idle),
+            irq_ns: ns(before.irq, after.irq),
+            softirq_ns: ns(before.softirq, after.softirq),
+            steal_ns: ns(before.steal, after.steal),
+        }
+    };
+    let before = &start.kernel.time;
+    let cpus = end.kernel.time.iter().filter(|_| tick_ns != 0);
+    cpus.filter_map(|(cpu, after)| Some((*cpu, between(before.get(cpu)?, after))))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,5 +684,56 @@ mod tests {
             .insert(key, BTreeMap::from([(0, drops(5)), (1, drops(2))]));
         let window = Window::between(&start, &end);
         assert_eq!(window.drops[&key], BTreeMap::from([(1, drops(2))]));
+    }
+
+    #[test]
+    fn only_protocol_counters_that_changed_are_kept() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let counters = |pairs: &[(&str, u64)]| {
+            let pairs = pairs.iter().map(|(name, n)| ((*name).to_owned(), *n));
+            pairs.collect::<Protocols>()
+        };
+        start.kernel.protocols = counters(&[("Udp.NoPorts", 5), ("Udp.InErrors", 9)]);
+        end.kernel.protocols = counters(&[
+            ("Udp.NoPorts", 7),
+            ("Udp.InErrors", 9),
+            ("IcmpMsg.InType3", 2),
+        ]);
+        assert_eq!(
+            Window::between(&start, &end).protocols,
+            counters(&[("IcmpMsg.InType3", 2), ("Udp.NoPorts", 2)])
+        );
+    }
+
+    #[test]
+    fn idle_time_that_steps_back_is_none() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let ticks = |user, idle| CpuTicks {
+            user,
+            idle,
+            ..CpuTicks::default()
+        };
+        end.kernel.tick_ns = 10_000_000;
+        start.kernel.time = [(0, ticks(100, 51)), (1, ticks(0, 0))].into();
+        end.kernel.time = [(0, ticks(103, 50)), (2, ticks(9, 9))].into();
+        let time = Window::between(&start, &end).time;
+        assert_eq!(time.keys().collect::<Vec<_>>(), [&0]);
+        assert_eq!((time[&0].user_ns, time[&0].idle_ns), (30_000_000, 0));
+    }
+
+    #[test]
+    fn driver_counters_that_were_not_read_at_the_begin_are_left_out() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        let counters = |n| BTreeMap::from([("rx_drops".to_owned(), n), ("idle".to_owned(), 0)]);
+        let device = |ifindex| NetDevice {
+            ifindex,
+            ..NetDevice::default()
+        };
+        start.kernel.devices = [(2, device(2)), (3, device(3))].into();
+        start.kernel.driver_stats = [(2, counters(5))].into();
+        end.kernel.driver_stats = [(2, counters(9)), (3, counters(7)), (4, counters(1))].into();
+        let stats = Window::between(&start, &end).driver_stats;
+        let drops = |n| BTreeMap::from([("rx_drops".to_owned(), n)]);
+        assert_eq!(stats, [(2, drops(4)), (4, drops(1))].into());
     }
 }

@@ -7,8 +7,10 @@ pub mod interrupts;
 pub mod netdev;
 pub mod netns;
 pub mod roots;
+pub mod snmp;
 pub mod softirqs;
 pub mod softnet;
+pub mod stat;
 pub mod sysctl;
 
 pub use error::{ParseError, ProcError};

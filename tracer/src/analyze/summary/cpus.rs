@@ -30,6 +30,7 @@ pub(super) fn cpus(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Cpu> {
             let mut cpu = one_cpu(id, counters, new_max, facts, hooks);
             cpu.online = online;
             cpu.softnet = softnet;
+            cpu.time = window.time.get(&id).copied();
             cpu.drops = hooks
                 .drop
                 .then(|| executed.get(&id).copied().unwrap_or(0) + counters.drop_table_full);

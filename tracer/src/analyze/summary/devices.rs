@@ -1,7 +1,5 @@
 //! By device: the kernel's counters and what rarely changes.
 
-use std::collections::BTreeMap;
-
 use super::Facts;
 use crate::model::{report::Device, window::Window};
 
@@ -26,7 +24,11 @@ pub(super) fn devices(window: &Window, facts: &Facts) -> Vec<Device> {
                 queues: known.and_then(|k| k.rx_queues),
                 rps: known.and_then(|k| k.rps_cpus.first().cloned()),
                 ring: None,
-                driver_stats: BTreeMap::new(),
+                driver_stats: window
+                    .driver_stats
+                    .get(&d.ifindex)
+                    .cloned()
+                    .unwrap_or_default(),
             }
         })
         .collect()

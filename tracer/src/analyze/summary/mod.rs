@@ -114,7 +114,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         findings: Vec::new(),
         abstained: Vec::new(),
         topology: None,
-        protocols: BTreeMap::new(),
+        protocols: window.protocols.clone(),
         notes: facts
             .notes
             .iter()
