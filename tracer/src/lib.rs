@@ -10,4 +10,5 @@ pub mod live;
 pub mod model;
 pub mod proc;
 pub mod report;
+pub mod sys;
 pub mod topology;

@@ -34,6 +34,7 @@ use crate::{
     proc::{
         Roots, cpus,
         cpus::{Attendance, Cpus},
+        ethtool::DriverStats,
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevice, NetDevices},
         netns, snmp,
@@ -85,6 +86,7 @@ pub struct Live {
     roots: Roots,
     programs: Programs,
     devices: NetDevices,
+    driver_stats: Option<DriverStats>,
     settings: Option<Settings>,
     tick_ns: u64,
     irqs: BTreeSet<u32>,
@@ -118,6 +120,7 @@ impl Live {
             roots,
             programs,
             devices,
+            driver_stats: DriverStats::open().ok(),
             settings,
             tick_ns,
             irqs: BTreeSet::new(),
@@ -205,6 +208,20 @@ impl Live {
                 online,
             },
         })
+    }
+
+    /// Adds what the drivers counted, for the begin and the end of a run; see [`crate::proc::ethtool`].
+    pub fn add_driver_stats(&self, snapshot: &mut Snapshot) {
+        let Some(source) = &self.driver_stats else {
+            return;
+        };
+        let (facts, own) = (&self.facts, self.facts.names.own_netns);
+        let on_a_bus = |name: &str| facts.devices.get(name).is_some_and(|d| d.driver.is_some());
+        let devices = snapshot.kernel.devices.values();
+        snapshot.kernel.driver_stats = devices
+            .filter(|d| on_a_bus(&d.name) && facts.shows(own, d.ifindex))
+            .filter_map(|d| Some((d.ifindex, source.read(&d.name)?)))
+            .collect();
     }
 
     /// Looks which CPUs are online: one may go and come back between two snapshots.

@@ -1,4 +1,4 @@
-//! The only users of aya and, with it, the only `unsafe` of the tool: load the object, attach each
+//! The only users of aya and, with it, most of the `unsafe` of the tool (the rest: [`crate::sys`]): load the object, attach each
 //! hook by the first mechanism that works, read counters and details.
 #![expect(
     unsafe_code,

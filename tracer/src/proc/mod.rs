@@ -3,6 +3,7 @@
 
 pub mod cpus;
 pub mod error;
+pub mod ethtool;
 pub mod interrupts;
 pub mod netdev;
 pub mod netns;

@@ -50,7 +50,8 @@ impl Session {
         mut live: Live,
         details: Details,
     ) -> Result<Self> {
-        let first = live.snapshot()?;
+        let mut first = live.snapshot()?;
+        live.add_driver_stats(&mut first);
         // Log lines and a screen do not go together.
         let screen =
             (args.format == Format::Text && global.verbose == 0 && terminal::size().is_some())
@@ -206,6 +207,7 @@ impl Session {
         if let Err(error) = self.live.refresh_topology() {
             log::warn!("topology as it was at the start: {error:#}");
         }
+        self.live.add_driver_stats(&mut end);
         self.live.note_absent_cpus(&self.first, &end);
         let window = Window::between(&self.first, &end);
         let report = summarize(&window, &self.live.facts, Some(&self.collected));
