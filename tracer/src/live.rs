@@ -41,7 +41,7 @@ use crate::{
         softirqs::Softirqs,
         softnet, stat, sysctl,
     },
-    topology,
+    topology::{self, process::Sample},
 };
 
 /// What to watch and how.
@@ -91,6 +91,7 @@ pub struct Live {
     tick_ns: u64,
     irqs: BTreeSet<u32>,
     attendance: Attendance,
+    processes: Sample,
     /// Names and facts for the report.
     pub facts: Facts,
 }
@@ -125,6 +126,7 @@ impl Live {
             tick_ns,
             irqs: BTreeSet::new(),
             attendance: Attendance::default(),
+            processes: Sample::default(),
             facts,
         };
         live.refresh_topology()?;
@@ -222,6 +224,17 @@ impl Live {
             .filter(|d| on_a_bus(&d.name) && facts.shows(own, d.ifindex))
             .filter_map(|d| Some((d.ifindex, source.read(&d.name)?)))
             .collect();
+    }
+
+    /// Looks what every process has used so far, tracer itself left out; for the begin of a run.
+    pub fn begin_processes(&mut self) {
+        self.processes = Sample::take(&self.roots, std::process::id()).with_threads(&self.roots);
+    }
+
+    /// Looks again, and adds to the facts those that were busy since and own sockets.
+    pub fn end_processes(&mut self) {
+        let end = Sample::take(&self.roots, std::process::id());
+        self.facts.processes = topology::process::processes(&self.roots, &self.processes, &end);
     }
 
     /// Looks which CPUs are online: one may go and come back between two snapshots.
@@ -435,6 +448,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         kinds: Vec::new(),
         budget_known: false,
         names_full_backlog,
+        processes: Vec::new(),
         notes,
     })
 }

@@ -145,9 +145,12 @@ pub struct Process {
     pub cpu_ns: u64,
     /// CPU that each of its threads last ran on, by the CPU time of those threads, ns.
     pub ran_on: BTreeMap<u32, u64>,
-    /// CPUs it may run on.
+    /// CPUs it may run on; its first thread, which is what `taskset -cp PID` changes.
     pub allowed: Vec<u32>,
-    /// A cpuset confines it: the path of its cgroup.
+    /// CPUs that any of its threads may run on, if they are others.
+    #[serde(default)]
+    pub threads_allowed: Vec<u32>,
+    /// A cpuset confines it: the path of the control group that does, itself or an ancestor of its own.
     pub cpuset: Option<String>,
     /// Ports on which it listens or has UDP sockets: `tcp/6379`.
     pub ports: Vec<String>,

@@ -7,6 +7,7 @@ pub mod ethtool;
 pub mod interrupts;
 pub mod netdev;
 pub mod netns;
+pub mod pid;
 pub mod roots;
 pub mod snmp;
 pub mod softirqs;

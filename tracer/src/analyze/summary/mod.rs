@@ -18,6 +18,7 @@ use super::{answer::answer, details::Collected, names::Names, notes};
 use crate::{
     model::{
         report::{HookStatus, Host, Report, SCHEMA},
+        topology::Process,
         window::Window,
     },
     proc::netdev::DeviceFacts,
@@ -45,6 +46,8 @@ pub struct Facts {
     pub budget_known: bool,
     /// Whether a full backlog has a drop reason of its own (`CPU_BACKLOG`, 5.18).
     pub names_full_backlog: bool,
+    /// Busy processes with sockets, the busiest first; at the end of a run only.
+    pub processes: Vec<Process>,
     /// Notes on the whole run.
     pub notes: Vec<String>,
 }
@@ -123,6 +126,10 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
             .chain(facts.gone_netns(window))
             .collect(),
     };
+    if collected.is_some() && !facts.processes.is_empty() {
+        let topology = report.topology.get_or_insert_default();
+        topology.processes.clone_from(&facts.processes);
+    }
     report.notes.extend(lower_bounds(&report));
     let more = notes::notes(&report, facts.names_full_backlog);
     report.notes.extend(more);

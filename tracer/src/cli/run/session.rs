@@ -52,6 +52,7 @@ impl Session {
     ) -> Result<Self> {
         let mut first = live.snapshot()?;
         live.add_driver_stats(&mut first);
+        live.begin_processes();
         // Log lines and a screen do not go together.
         let screen =
             (args.format == Format::Text && global.verbose == 0 && terminal::size().is_some())
@@ -197,6 +198,8 @@ impl Session {
                 self.last.clone()
             }
         };
+        self.live.end_processes();
+        self.live.add_driver_stats(&mut end);
         // As much as the ring can hold, not as long as somebody fills it.
         for _ in 0..=self.args.ring_size / SMALLEST_BATCH {
             if !self.drain(Some(end.monotonic_ns))? {
@@ -207,7 +210,6 @@ impl Session {
         if let Err(error) = self.live.refresh_topology() {
             log::warn!("topology as it was at the start: {error:#}");
         }
-        self.live.add_driver_stats(&mut end);
         self.live.note_absent_cpus(&self.first, &end);
         let window = Window::between(&self.first, &end);
         let report = summarize(&window, &self.live.facts, Some(&self.collected));
