@@ -34,7 +34,7 @@ use crate::{
     proc::{
         Roots, cpus,
         cpus::{Attendance, Cpus},
-        ethtool::DriverStats,
+        driver_stats::DriverStats,
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevice, NetDevices},
         netns, snmp,
@@ -212,7 +212,7 @@ impl Live {
         })
     }
 
-    /// Adds what the drivers counted, for the begin and the end of a run; see [`crate::proc::ethtool`].
+    /// Adds what the drivers counted, for the begin and the end of a run; see [`crate::proc::driver_stats`].
     pub fn add_driver_stats(&self, snapshot: &mut Snapshot) {
         let Some(source) = &self.driver_stats else {
             return;

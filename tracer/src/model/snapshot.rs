@@ -85,7 +85,7 @@ pub struct KernelCounters {
     /// Devices of tracer's network namespace by interface index.
     pub devices: BTreeMap<u32, NetDevice>,
     /// The drivers' own counters by interface index. Only at the begin and the end of a run: see
-    /// [`crate::proc::ethtool`].
+    /// [`crate::proc::driver_stats`].
     pub driver_stats: BTreeMap<u32, BTreeMap<String, u64>>,
     /// `/proc/net/snmp`, `netstat` and `snmp6` of tracer's network namespace.
     pub protocols: Protocols,

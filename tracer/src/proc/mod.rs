@@ -2,8 +2,8 @@
 //! return data or an error that names the file and the line; they never panic and never guess.
 
 pub mod cpus;
+pub mod driver_stats;
 pub mod error;
-pub mod ethtool;
 pub mod interrupts;
 pub mod netdev;
 pub mod netns;
