@@ -84,20 +84,10 @@ impl Wire {
             receiver: Netns::new("recv")?,
         };
         let ends = [
-            (
-                &wire.sender,
-                Self::SENDER_DEVICE,
-                Self::SENDER,
-                (Self::RECEIVER, RECEIVER_MAC),
-            ),
-            (
-                &wire.receiver,
-                Self::RECEIVER_DEVICE,
-                Self::RECEIVER,
-                (Self::SENDER, SENDER_MAC),
-            ),
+            (&wire.sender, Self::SENDER_DEVICE, Self::SENDER),
+            (&wire.receiver, Self::RECEIVER_DEVICE, Self::RECEIVER),
         ];
-        for (netns, device, own, (peer, peer_mac)) in ends {
+        for (netns, device, own) in ends {
             // The namespace before may still be on its way out.
             wait::until("the network card is here", Duration::from_secs(10), || {
                 Ok(PathBuf::from(format!("/sys/class/net/{device}"))
@@ -106,11 +96,37 @@ impl Wire {
             })?;
             ip(&["link", "set", device, "netns", netns.name()])?;
             netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
+        }
+        wire.up()?;
+        // A card keeps what an earlier scenario set.
+        wire.steer(0)?;
+        Ok(wire)
+    }
+
+    /// Brings both cards up, whatever they are, and waits until they hear each other.
+    pub fn up(&self) -> Result<()> {
+        let ends = [
+            (
+                &self.sender,
+                Self::SENDER_DEVICE,
+                Self::RECEIVER,
+                RECEIVER_MAC,
+            ),
+            (
+                &self.receiver,
+                Self::RECEIVER_DEVICE,
+                Self::SENDER,
+                SENDER_MAC,
+            ),
+        ];
+        for (netns, device, peer, peer_mac) in ends {
             netns.ip(&["link", "set", device, "up"])?;
+            let peer = peer.to_string();
+            // Going down, a device forgets its neighbours.
             netns.ip(&[
                 "neighbour",
                 "replace",
-                &peer.to_string(),
+                &peer,
                 "lladdr",
                 peer_mac,
                 "dev",
@@ -119,10 +135,7 @@ impl Wire {
                 "permanent",
             ])?;
         }
-        for (netns, device) in [
-            (&wire.sender, Self::SENDER_DEVICE),
-            (&wire.receiver, Self::RECEIVER_DEVICE),
-        ] {
+        for (netns, device, ..) in ends {
             wait::until("carrier", Duration::from_secs(15), || {
                 let state = netns
                     .run(|| fs::read_to_string(format!("/sys/class/net/{device}/operstate")))??;
@@ -130,9 +143,7 @@ impl Wire {
             })
             .with_context(|| format!("{device} has no carrier"))?;
         }
-        // A card keeps what an earlier scenario set.
-        wire.steer(0)?;
-        Ok(wire)
+        Ok(())
     }
 
     /// Steers the packets of every receiving queue to the CPUs of `mask` (RPS).
