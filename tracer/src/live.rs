@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::time::ClockId;
 use tracer_common::{
+    counter::NET_RX,
     event::Kind,
     layout::{Layout, Settings},
 };
@@ -29,7 +30,7 @@ use crate::{
     },
     model::{
         report::{HookStatus, Host},
-        snapshot::{Gaps, KernelCounters, Snapshot, Traced},
+        snapshot::{Between, Gaps, KernelCounters, Runs, Snapshot, Traced},
     },
     proc::{
         Roots, cpus,
@@ -39,7 +40,9 @@ use crate::{
         netdev::{DeviceFacts, NetDevice, NetDevices},
         netns, snmp,
         softirqs::Softirqs,
-        softnet, stat, sysctl,
+        softnet,
+        softnet::SoftnetRow,
+        stat, sysctl,
     },
     topology::{self, process::Sample},
 };
@@ -160,6 +163,8 @@ impl Live {
     fn try_snapshot(&mut self) -> Result<Snapshot> {
         let online = self.see_cpus()?;
         let proc = &self.roots.proc;
+        let counters = &self.programs.counters;
+        let early = counters.runs();
         // What can move fastest is read closest to the programs' counters.
         let began = Instant::now();
         let softirqs = Softirqs::read(proc)?;
@@ -167,12 +172,19 @@ impl Live {
         let softnet = softnet::read_rows(proc, &online)?;
         let after_softnet = Instant::now();
         let monotonic_ns = clock_ns(ClockId::Monotonic);
-        let counters = &self.programs.counters;
         let mut traced = counters.read()?;
         counters.read_irqs(self.irqs.iter().copied(), &mut traced);
         let after_traced = Instant::now();
         let interrupts = Interrupts::read(proc)?;
         let after_interrupts = Instant::now();
+        let late = counters.runs();
+        let between = between(
+            &early,
+            &traced,
+            &late,
+            &softnet,
+            &softnet::read_rows(proc, &online)?,
+        );
         let devices = self.devices.read()?;
         let after_devices = Instant::now();
         let protocols = snmp::read_protocols(proc)?;
@@ -197,6 +209,7 @@ impl Live {
             monotonic_ns,
             unix_ns: clock_ns(ClockId::Realtime),
             gaps,
+            between,
             traced,
             kernel: KernelCounters {
                 softnet,
@@ -498,6 +511,35 @@ fn loaded_modules(roots: &Roots) -> Vec<String> {
         Some(format!("{} {}", words.next()?, words.nth(4)?))
     };
     text.lines().filter_map(name_and_address).collect()
+}
+
+fn between(
+    early: &BTreeMap<u32, Runs>,
+    traced: &Traced,
+    late: &BTreeMap<u32, Runs>,
+    softnet: &BTreeMap<u32, SoftnetRow>,
+    softnet_after: &BTreeMap<u32, SoftnetRow>,
+) -> Between {
+    let net_rx = traced.cpus.iter().filter_map(|(cpu, now)| {
+        let early = early.get(cpu)?;
+        let entries = now.softirqs[NET_RX as usize]
+            .runs
+            .wrapping_sub(early.net_rx_entries);
+        let runs = now.net_rx_runs.wrapping_sub(early.net_rx_runs);
+        Some((*cpu, entries.max(runs)))
+    });
+    let refused = softnet_after.iter().filter_map(|(cpu, after)| {
+        let refused = after.dropped.wrapping_sub(softnet.get(cpu)?.dropped);
+        Some((*cpu, u64::from(refused)))
+    });
+    let hardirqs = late
+        .iter()
+        .filter_map(|(cpu, late)| Some(late.hardirqs.wrapping_sub(traced.cpus.get(cpu)?.hardirqs)));
+    Between {
+        net_rx: net_rx.filter(|(_, n)| *n != 0).collect(),
+        softnet_dropped: refused.filter(|(_, n)| *n != 0).collect(),
+        hardirqs: hardirqs.sum(),
+    }
 }
 
 fn ns(duration: std::time::Duration) -> u64 {

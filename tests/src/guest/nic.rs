@@ -1,4 +1,4 @@
-//! The VM's network cards: two, wired to each other, known by their MAC addresses.
+//! The VM's network cards: two and a small one, wired to each other, known by their MAC addresses.
 
 use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, thread, time::Duration};
 
@@ -14,6 +14,8 @@ use crate::{
 pub const SENDER_MAC: &str = "02:77:00:00:01:01";
 /// MAC address of the card that receives; on NUMA node 1.
 pub const RECEIVER_MAC: &str = "02:77:00:00:01:02";
+/// MAC address of the card with a small ring (`8139cp`).
+pub const SMALL_MAC: &str = "02:77:00:00:01:03";
 /// NUMA node of the receiving card.
 pub const RECEIVER_NODE: u32 = 1;
 
@@ -24,12 +26,16 @@ const WATCHDOG: Duration = Duration::from_millis(2500);
 const SETTLED: Duration = Duration::from_secs(15);
 
 /// Names of the cards, by MAC address: the kernel numbers them by bus.
-const CARDS: [(&str, &str); 2] = [
+const CARDS: [(&str, &str); 3] = [
     (SENDER_MAC, Wire::SENDER_DEVICE),
     (RECEIVER_MAC, Wire::RECEIVER_DEVICE),
+    (SMALL_MAC, SMALL_DEVICE),
 ];
 
-/// Gives the cards their names and remembers their driver. There need not be any.
+/// The card with a small ring.
+pub const SMALL_DEVICE: &str = "nic2";
+
+/// Gives the cards their names and remembers the receiving one's driver. There need not be any.
 pub(super) fn prepare() -> Result<()> {
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
@@ -37,9 +43,11 @@ pub(super) fn prepare() -> Result<()> {
         let Some((_, name)) = CARDS.iter().find(|(card, _)| *card == mac.trim()) else {
             continue;
         };
-        let driver = fs::read_link(entry.path().join("device/driver"))?;
-        let driver = driver.file_name().and_then(|driver| driver.to_str());
-        fs::write(DRIVER_FILE, driver.context("a card without a driver")?)?;
+        if *name == Wire::RECEIVER_DEVICE {
+            let driver = fs::read_link(entry.path().join("device/driver"))?;
+            let driver = driver.file_name().and_then(|driver| driver.to_str());
+            fs::write(DRIVER_FILE, driver.context("a card without a driver")?)?;
+        }
         let old = entry.file_name();
         let old = old.to_str().context("a device's name is no UTF-8")?;
         if old != *name {
@@ -84,55 +92,44 @@ impl Wire {
             receiver: Netns::new("recv")?,
         };
         let ends = [
-            (
-                &wire.sender,
-                Self::SENDER_DEVICE,
-                Self::SENDER,
-                (Self::RECEIVER, RECEIVER_MAC),
-            ),
-            (
-                &wire.receiver,
-                Self::RECEIVER_DEVICE,
-                Self::RECEIVER,
-                (Self::SENDER, SENDER_MAC),
-            ),
+            (&wire.sender, Self::SENDER_DEVICE, Self::SENDER),
+            (&wire.receiver, Self::RECEIVER_DEVICE, Self::RECEIVER),
         ];
-        for (netns, device, own, (peer, peer_mac)) in ends {
-            // The namespace before may still be on its way out.
-            wait::until("the network card is here", Duration::from_secs(10), || {
-                Ok(PathBuf::from(format!("/sys/class/net/{device}"))
-                    .exists()
-                    .then_some(()))
-            })?;
-            ip(&["link", "set", device, "netns", netns.name()])?;
+        for (netns, device, own) in ends {
+            take(netns, device)?;
             netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
-            netns.ip(&["link", "set", device, "up"])?;
-            netns.ip(&[
-                "neighbour",
-                "replace",
-                &peer.to_string(),
-                "lladdr",
-                peer_mac,
-                "dev",
-                device,
-                "nud",
-                "permanent",
-            ])?;
         }
-        for (netns, device) in [
-            (&wire.sender, Self::SENDER_DEVICE),
-            (&wire.receiver, Self::RECEIVER_DEVICE),
-        ] {
-            wait::until("carrier", Duration::from_secs(15), || {
-                let state = netns
-                    .run(|| fs::read_to_string(format!("/sys/class/net/{device}/operstate")))??;
-                Ok((state.trim() == "up").then_some(()))
-            })
-            .with_context(|| format!("{device} has no carrier"))?;
-        }
+        wire.up()?;
         // A card keeps what an earlier scenario set.
         wire.steer(0)?;
         Ok(wire)
+    }
+
+    /// Brings both cards up, whatever they are, and waits until they hear each other.
+    pub fn up(&self) -> Result<()> {
+        let ends = [
+            (
+                &self.sender,
+                Self::SENDER_DEVICE,
+                Self::RECEIVER,
+                RECEIVER_MAC,
+            ),
+            (
+                &self.receiver,
+                Self::RECEIVER_DEVICE,
+                Self::SENDER,
+                SENDER_MAC,
+            ),
+        ];
+        for (netns, device, peer, peer_mac) in ends {
+            netns.ip(&["link", "set", device, "up"])?;
+            // Going down, a device forgets its neighbours.
+            know(netns, device, peer, peer_mac)?;
+        }
+        for (netns, device, ..) in ends {
+            carrier(netns, device)?;
+        }
+        Ok(())
     }
 
     /// Steers the packets of every receiving queue to the CPUs of `mask` (RPS).
@@ -210,6 +207,41 @@ impl Wire {
         );
         Ok(vectors)
     }
+}
+
+/// Moves a card into a namespace; the one that it was in before may still be on its way out.
+pub fn take(netns: &Netns, device: &str) -> Result<()> {
+    wait::until("the network card is here", Duration::from_secs(10), || {
+        let path = PathBuf::from(format!("/sys/class/net/{device}"));
+        Ok(path.exists().then_some(()))
+    })?;
+    ip(&["link", "set", device, "netns", netns.name()])
+}
+
+/// Tells a namespace the MAC address behind `address`, so that nothing has to ask for it.
+pub fn know(netns: &Netns, device: &str, address: Ipv4Addr, mac: &str) -> Result<()> {
+    let address = address.to_string();
+    netns.ip(&[
+        "neighbour",
+        "replace",
+        &address,
+        "lladdr",
+        mac,
+        "dev",
+        device,
+        "nud",
+        "permanent",
+    ])
+}
+
+/// Waits until a card hears another.
+pub fn carrier(netns: &Netns, device: &str) -> Result<()> {
+    wait::until("carrier", Duration::from_secs(15), || {
+        let state =
+            netns.run(|| fs::read_to_string(format!("/sys/class/net/{device}/operstate")))??;
+        Ok((state.trim() == "up").then_some(()))
+    })
+    .with_context(|| format!("{device} has no carrier"))
 }
 
 /// An interrupt vector of a queue.

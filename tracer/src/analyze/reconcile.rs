@@ -21,17 +21,17 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// The two counters were read `gap_ns` apart, and `up_to` events can have fallen between.
+    /// The two counters were read `gap_ns` apart, and so many events can have fallen between.
     #[must_use]
-    pub fn skew(gap_ns: u64, up_to: u64) -> Self {
+    pub fn skew(gap_ns: u64, skew: Skew) -> Self {
         Self {
             words: format!(
                 "counters were read {} apart; up to {} could fall between",
                 number::duration(gap_ns, true),
-                number::count(up_to)
+                number::count(skew.kernel_more.max(skew.traced_more))
             ),
-            kernel_more: up_to,
-            traced_more: up_to,
+            kernel_more: skew.kernel_more,
+            traced_more: skew.traced_more,
         }
     }
 
@@ -59,20 +59,84 @@ impl Cause {
     }
 }
 
-/// What is known about the way both sides of a table were read.
+/// Events that can have fallen between the reads of both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
+pub struct Skew {
+    /// At most so many in the kernel's count only.
+    pub kernel_more: u64,
+    /// At most so many in the traced count only.
+    pub traced_more: u64,
+}
+
+impl Skew {
+    /// As many on either side.
+    #[must_use]
+    pub fn both(up_to: u64) -> Self {
+        Self {
+            kernel_more: up_to,
+            traced_more: up_to,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            kernel_more: self.kernel_more.saturating_add(other.kernel_more),
+            traced_more: self.traced_more.saturating_add(other.traced_more),
+        }
+    }
+}
+
+/// How what fell between the reads is spread over the rows of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spread<K> {
+    /// Known for each row; absent: none.
+    Counted(BTreeMap<K, Skew>),
+    /// Known for the table; all of it may belong to one row.
+    Anywhere(Skew),
+    /// Guessed from the mean rate of the table ([`skew_bound`]): a row has its share.
+    Shared(u64),
+}
+
+impl<K: Ord> Spread<K> {
+    /// Of a row that counted `part` where the whole table counted `of`.
+    fn row(&self, key: &K, part: u64, of: u64) -> Skew {
+        match self {
+            Self::Counted(counted) => counted.get(key).copied().unwrap_or_default(),
+            Self::Anywhere(skew) => *skew,
+            Self::Shared(skew) => {
+                let share = u128::from(*skew) * u128::from(part);
+                let share = share.div_ceil(u128::from(of.max(1)));
+                Skew::both(u64::try_from(share).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    fn total(&self) -> Skew {
+        match self {
+            Self::Counted(counted) => {
+                let skews = counted.values().copied();
+                skews.fold(Skew::default(), Skew::plus)
+            }
+            Self::Anywhere(skew) => *skew,
+            Self::Shared(skew) => Skew::both(*skew),
+        }
+    }
+}
+
+/// What is known about the way both sides of a table were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence<K> {
     /// Time between the two reads, the larger of begin and end of the window, ns.
     pub gap_ns: u64,
-    /// Events of the whole table that can have fallen between the reads; see [`skew_bound`].
-    pub skew: u64,
+    /// Events that can have fallen between the reads.
+    pub between: Spread<K>,
     /// Runs that the kernel skipped, all CPUs together; `None` if it does not tell.
     pub missed: Option<u64>,
     /// 1 if the kernel counts at the begin of an event and tracer at its end, 0 if at the same place.
     pub under_way: u64,
 }
 
-/// Events that can fall into `gap_ns` when `delta` fell into `window_ns`: four times the mean rate,
+/// For what was not counted on both sides of the gap: events that can fall into `gap_ns` when `delta` fell into `window_ns`: four times the mean rate,
 /// at least one. Traffic is bursty; more than that is not put down to the reads.
 #[must_use]
 pub fn skew_bound(delta: u64, gap_ns: u64, window_ns: u64) -> u64 {
@@ -140,7 +204,7 @@ pub fn softnet_dropped(
     delta: &PerCpu,
     by_target: Option<&PerCpu>,
     total: Option<u64>,
-    evidence: &Evidence,
+    evidence: &Evidence<u32>,
 ) -> Vec<Reconciliation> {
     let mut rows = per_cpu("softnet_stat dropped", delta, by_target, total, evidence);
     if by_target.is_none() && total.is_some() {
@@ -156,7 +220,7 @@ pub fn softnet_dropped(
 pub fn net_rx_runs(
     delta: &PerCpu,
     traced: Option<&PerCpu>,
-    evidence: &Evidence,
+    evidence: &Evidence<u32>,
 ) -> Vec<Reconciliation> {
     let total = traced.map(|traced| sum(traced.values()));
     per_cpu("softirqs NET_RX", delta, traced, total, evidence)
@@ -170,7 +234,7 @@ pub fn net_rx_runs(
 pub fn rx_dropped(
     delta: &BTreeMap<String, u64>,
     traced: Option<&BTreeMap<String, u64>>,
-    evidence: &Evidence,
+    evidence: &Evidence<String>,
 ) -> Vec<Reconciliation> {
     table(
         delta,
@@ -197,7 +261,7 @@ pub fn rx_dropped(
 pub fn hard_irqs(
     delta: &BTreeMap<u32, u64>,
     traced: Option<&BTreeMap<u32, u64>>,
-    evidence: &Evidence,
+    evidence: &Evidence<u32>,
 ) -> Vec<Reconciliation> {
     table(
         delta,
@@ -238,7 +302,7 @@ fn per_cpu(
     delta: &PerCpu,
     traced: Option<&PerCpu>,
     total: Option<u64>,
-    evidence: &Evidence,
+    evidence: &Evidence<u32>,
 ) -> Vec<Reconciliation> {
     let mut rows = table(
         delta,
@@ -255,7 +319,7 @@ fn per_cpu(
         format!("{name} total"),
         kernel,
         total,
-        &causes(evidence, evidence.skew, cpus),
+        &causes(evidence, evidence.between.total(), cpus),
     );
     inherit(&mut total, &rows);
     rows.push(total);
@@ -266,7 +330,7 @@ fn per_cpu(
 fn table<K: Ord + Clone>(
     delta: &BTreeMap<K, u64>,
     traced: Option<&BTreeMap<K, u64>>,
-    evidence: &Evidence,
+    evidence: &Evidence<K>,
     name: impl Fn(&K) -> String,
     total_name: &str,
     refine: impl Fn(&mut Reconciliation),
@@ -284,9 +348,7 @@ fn table<K: Ord + Clone>(
         if *kernel == 0 && *seen == 0 {
             continue;
         }
-        // A row can only be off by its own share of what fell between the reads.
-        let part = u128::from(evidence.skew) * u128::from(*kernel.max(seen));
-        let skew = u64::try_from(part.div_ceil(u128::from(busiest))).unwrap_or(u64::MAX);
+        let skew = evidence.between.row(*key, *kernel.max(seen), busiest);
         let mut one = row(
             name(key),
             *kernel,
@@ -301,7 +363,7 @@ fn table<K: Ord + Clone>(
         total_name.to_owned(),
         kernel_total,
         traced_total,
-        &causes(evidence, evidence.skew, keys),
+        &causes(evidence, evidence.between.total(), keys),
     );
     refine(&mut total);
     inherit(&mut total, &rows);
@@ -309,7 +371,7 @@ fn table<K: Ord + Clone>(
     rows
 }
 
-fn causes(evidence: &Evidence, skew: u64, rows: u64) -> Vec<Cause> {
+fn causes<K>(evidence: &Evidence<K>, skew: Skew, rows: u64) -> Vec<Cause> {
     let mut causes = Vec::new();
     if let Some(missed) = evidence.missed.filter(|missed| *missed > 0) {
         causes.push(Cause::recursion(missed));
@@ -317,7 +379,7 @@ fn causes(evidence: &Evidence, skew: u64, rows: u64) -> Vec<Cause> {
     if evidence.under_way > 0 {
         causes.push(Cause::under_way(evidence.under_way.saturating_mul(rows)));
     }
-    if skew > 0 {
+    if skew != Skew::default() {
         causes.push(Cause::skew(evidence.gap_ns, skew));
     }
     causes
@@ -367,12 +429,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NO_SLACK: Evidence = Evidence {
-        gap_ns: 0,
-        skew: 0,
-        missed: Some(0),
-        under_way: 0,
-    };
+    fn no_slack<K>() -> Evidence<K> {
+        Evidence {
+            gap_ns: 0,
+            between: Spread::Anywhere(Skew::default()),
+            missed: Some(0),
+            under_way: 0,
+        }
+    }
 
     fn per_cpu_counts(counts: &[(u32, u64)]) -> PerCpu {
         counts.iter().copied().collect()
@@ -384,7 +448,7 @@ mod tests {
             &per_cpu_counts(&[(0, 0), (1, 29_115)]),
             Some(&per_cpu_counts(&[(1, 29_115)])),
             Some(29_115),
-            &NO_SLACK,
+            &no_slack(),
         );
         assert_eq!(rows.len(), 2, "an idle CPU has no row: {rows:?}");
         assert_eq!(rows[0].counter, "softnet_stat dropped cpu1");
@@ -397,7 +461,7 @@ mod tests {
 
     #[test]
     fn without_the_target_only_the_total_can_be_compared() {
-        let rows = softnet_dropped(&per_cpu_counts(&[(1, 10)]), None, Some(10), &NO_SLACK);
+        let rows = softnet_dropped(&per_cpu_counts(&[(1, 10)]), None, Some(10), &no_slack());
         assert_eq!((rows[0].traced, rows[0].residual), (None, None));
         assert_eq!(rows[1].residual, Some(0));
     }
@@ -421,7 +485,7 @@ mod tests {
             "x".into(),
             100,
             Some(50),
-            &[Cause::recursion(10), Cause::skew(120_000, 5)],
+            &[Cause::recursion(10), Cause::skew(120_000, Skew::both(5))],
         );
         assert_eq!(
             row.explanation.as_deref(),
@@ -438,7 +502,7 @@ mod tests {
             "x".into(),
             12,
             Some(10),
-            &[Cause::recursion(2), Cause::skew(120_000, 5)],
+            &[Cause::recursion(2), Cause::skew(120_000, Skew::both(5))],
         );
         assert_eq!(
             row.explanation.as_deref(),
@@ -450,7 +514,7 @@ mod tests {
     fn every_hard_irq_that_occurred_has_a_row_with_its_residual() {
         let delta: BTreeMap<u32, u64> = [(24, 100), (25, 50), (26, 0)].into();
         let traced: BTreeMap<u32, u64> = [(24, 100), (25, 49)].into();
-        let rows = hard_irqs(&delta, Some(&traced), &NO_SLACK);
+        let rows = hard_irqs(&delta, Some(&traced), &no_slack());
         let names: Vec<_> = rows.iter().map(|row| row.counter.as_str()).collect();
         assert_eq!(
             names,
@@ -466,7 +530,7 @@ mod tests {
         let traced: BTreeMap<u32, u64> = [(24, 95), (25, 50)].into();
         let evidence = Evidence {
             under_way: 3,
-            ..NO_SLACK
+            ..no_slack()
         };
         let rows = hard_irqs(&delta, Some(&traced), &evidence);
         let unexplained: Vec<_> = rows.iter().map(|row| row.unexplained).collect();
@@ -476,7 +540,7 @@ mod tests {
     #[test]
     fn a_driver_that_drops_before_an_sk_buff_exists_is_suspected_of_a_device_residual() {
         let delta: BTreeMap<String, u64> = [("eth0".to_owned(), 9)].into();
-        let rows = rx_dropped(&delta, Some(&BTreeMap::new()), &NO_SLACK);
+        let rows = rx_dropped(&delta, Some(&BTreeMap::new()), &no_slack());
         assert_eq!(rows[0].counter, "eth0 rx_dropped");
         assert!(
             rows[0]
@@ -495,8 +559,8 @@ mod tests {
             Some(&traced),
             &Evidence {
                 gap_ns: 1_000,
-                skew: 4,
-                ..NO_SLACK
+                between: Spread::Shared(4),
+                ..no_slack()
             },
         );
         assert!(
@@ -513,6 +577,27 @@ mod tests {
             "{:?}",
             rows[1]
         );
+    }
+
+    #[test]
+    fn what_was_counted_between_the_reads_explains_its_own_row_and_one_side_only() {
+        let skew = Skew {
+            kernel_more: 0,
+            traced_more: 2,
+        };
+        let evidence = Evidence {
+            gap_ns: 1_000,
+            between: Spread::Counted([(1, skew)].into()),
+            ..no_slack()
+        };
+        let unexplained = |delta: &[(u32, u64)], traced: &[(u32, u64)]| {
+            let traced = per_cpu_counts(traced);
+            net_rx_runs(&per_cpu_counts(delta), Some(&traced), &evidence)[0].unexplained
+        };
+        assert_eq!(unexplained(&[(1, 15)], &[(1, 17)]), Some(0));
+        assert_eq!(unexplained(&[(1, 15)], &[(1, 18)]), Some(1));
+        assert_eq!(unexplained(&[(1, 17)], &[(1, 15)]), Some(2));
+        assert_eq!(unexplained(&[(0, 15)], &[(0, 17)]), Some(2));
     }
 
     #[test]
@@ -549,7 +634,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_row_has_words_exactly_when_the_counts_differ(delta: u64, traced: u64, missed: u64, skew: u64) {
-            let one = row("x".into(), delta, Some(traced), &[Cause::recursion(missed), Cause::skew(7, skew)]);
+            let one = row("x".into(), delta, Some(traced), &[Cause::recursion(missed), Cause::skew(7, Skew::both(skew))]);
             prop_assert_eq!(one.explanation.is_some(), delta != traced);
         }
     }

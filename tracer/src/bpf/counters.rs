@@ -14,7 +14,7 @@ use aya::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_common::{
-    counter::{CpuCounters, IrqCounters, NAPI_SLOTS, NapiCounters},
+    counter::{CpuCounters, IrqCounters, NAPI_SLOTS, NET_RX, NapiCounters},
     layout::Layout,
 };
 
@@ -22,7 +22,7 @@ use super::{
     attach::take,
     object::{PodDropCounters, PodDropKey},
 };
-use crate::model::snapshot::Traced;
+use crate::model::snapshot::{Runs, Traced};
 
 /// Readers of all counter maps.
 pub struct Counters {
@@ -77,6 +77,19 @@ impl Counters {
         Ok(traced)
     }
 
+    /// Reads only what tells how much happens between two reads: no copies of histograms.
+    #[must_use]
+    pub fn runs(&self) -> BTreeMap<u32, Runs> {
+        let of = |id: u32| Runs {
+            hardirqs: self.cpus.field(id as usize, |c| &raw const c.hardirqs),
+            net_rx_entries: self
+                .cpus
+                .field(id as usize, |c| &raw const c.softirqs[NET_RX as usize].runs),
+            net_rx_runs: self.cpus.field(id as usize, |c| &raw const c.net_rx_runs),
+        };
+        self.possible.iter().map(|&id| (id, of(id))).collect()
+    }
+
     /// Reads the entries of `irqs` into `traced`. The table has room for many more numbers than a host
     /// uses.
     pub fn read_irqs(&self, irqs: impl IntoIterator<Item = u32>, traced: &mut Traced) {
@@ -125,5 +138,12 @@ impl<T: Copy> Mapped<T> {
         // SAFETY: in bounds, aligned to a page and 8 bytes, and any bytes are a valid `T`: the
         // types used here are `repr(C)` integers.
         unsafe { ptr::read_volatile(self.memory.as_ptr().cast::<T>().add(index)) }
+    }
+
+    /// One counter of entry `index`.
+    fn field(&self, index: usize, of: impl Fn(&T) -> *const u64) -> u64 {
+        assert!(index < self.len, "entry {index} of {}", self.len);
+        // SAFETY: as in `get`; the reference only serves to find the address.
+        unsafe { ptr::read_volatile(of(&*self.memory.as_ptr().cast::<T>().add(index))) }
     }
 }

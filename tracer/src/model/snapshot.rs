@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub unix_ns: u64,
     /// How far apart from them the kernel's own were read.
     pub gaps: Gaps,
+    /// How much happened in between.
+    pub between: Between,
     /// What the programs counted.
     pub traced: Traced,
     /// What the kernel counted.
@@ -51,6 +53,29 @@ impl Gaps {
             protocols: self.protocols.max(other.protocols),
         }
     }
+}
+
+/// What was counted between the read of the programs' counters and that of one of the kernel's tables: so far the two
+/// may differ, and no further. Measured, since traffic comes in bursts and a mean rate says little.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Between {
+    /// `NET_RX` runs by CPU id, after the kernel's table and before the programs' counters. Never fewer than there were.
+    pub net_rx: BTreeMap<u32, u64>,
+    /// Packets refused by a CPU's backlog, likewise.
+    pub softnet_dropped: BTreeMap<u32, u64>,
+    /// Hard IRQs, all CPUs together, after the programs' counters and before the kernel's table.
+    pub hardirqs: u64,
+}
+
+/// Few counters of one CPU, for [`Between`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// Hard IRQs.
+    pub hardirqs: u64,
+    /// Entries of softirq vector `NET_RX`.
+    pub net_rx_entries: u64,
+    /// Ended `NET_RX` runs.
+    pub net_rx_runs: u64,
 }
 
 /// The programs' counters.

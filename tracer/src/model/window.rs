@@ -13,7 +13,7 @@ use tracer_common::{
 
 use super::{
     report::{CpuTime, Hook, Softnet},
-    snapshot::{Gaps, Snapshot},
+    snapshot::{Between, Gaps, Snapshot},
 };
 use crate::proc::{
     interrupts::Row, netdev::NetDevice, snmp::Protocols, softnet::SoftnetRow, stat::CpuTicks,
@@ -29,6 +29,8 @@ pub struct Window {
     pub duration_ns: u64,
     /// How far apart the programs' counters and the kernel's were read, the worse of both ends.
     pub gaps: Gaps,
+    /// What was counted between these reads, at the begin and at the end.
+    pub between: [Between; 2],
     /// Which maxima rose in this window and so belong to it, by CPU id.
     pub new_max: BTreeMap<u32, NewMax>,
     /// The programs' counters by CPU id.
@@ -129,6 +131,7 @@ impl Window {
             start_unix_ns: start.unix_ns,
             duration_ns: end.monotonic_ns.saturating_sub(start.monotonic_ns),
             gaps: start.gaps.max(end.gaps),
+            between: [start.between.clone(), end.between.clone()],
             new_max: new_max(start, end),
             cpus,
             irqs,
@@ -145,8 +148,13 @@ impl Window {
             interrupts: rows(
                 &start.kernel.interrupts.device,
                 &end.kernel.interrupts.device,
+                &start.kernel.online,
             ),
-            arch: rows(&start.kernel.interrupts.arch, &end.kernel.interrupts.arch),
+            arch: rows(
+                &start.kernel.interrupts.arch,
+                &end.kernel.interrupts.arch,
+                &start.kernel.online,
+            ),
             softirqs: softirqs(start, end),
             devices: devices(start, end, &mut notes),
             driver_stats: driver_stats(start, end),
@@ -395,29 +403,29 @@ fn softnet(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Softnet> {
         .collect()
 }
 
-fn rows<K: Ord + Clone>(start: &BTreeMap<K, Row>, end: &BTreeMap<K, Row>) -> BTreeMap<K, Counted> {
+fn rows<K: Ord + Clone>(
+    start: &BTreeMap<K, Row>,
+    end: &BTreeMap<K, Row>,
+    online_at_start: &[u32],
+) -> BTreeMap<K, Counted> {
+    // An interrupt that was requested in the window started at 0 on every CPU. Of a CPU that was offline nothing is
+    // known: a row without handler is only shown where an online CPU has counted.
+    let zero: BTreeMap<u32, u32> = online_at_start.iter().map(|&cpu| (cpu, 0)).collect();
     end.iter()
         .map(|(key, after)| {
-            // An interrupt that was requested in the window started at 0 on every CPU.
             let before = start.get(key).filter(|before| !is_reset(before, after));
-            let per_cpu = per_cpu(before.map(|b| &b.counts), &after.counts);
+            let per_cpu = per_cpu(before.map_or(&zero, |b| &b.counts), &after.counts);
             let name = after.name.clone();
             (key.clone(), Counted { name, per_cpu })
         })
         .collect()
 }
 
-/// Differences by CPU, of CPUs in both; `before` is `None` for what did not exist yet.
-fn per_cpu(before: Option<&BTreeMap<u32, u32>>, after: &BTreeMap<u32, u32>) -> BTreeMap<u32, u64> {
+/// Differences by CPU, of CPUs in both.
+fn per_cpu(before: &BTreeMap<u32, u32>, after: &BTreeMap<u32, u32>) -> BTreeMap<u32, u64> {
     after
         .iter()
-        .filter_map(|(cpu, &after)| {
-            let before = match before {
-                Some(before) => *before.get(cpu)?,
-                None => 0,
-            };
-            Some((*cpu, wrapping(before, after)))
-        })
+        .filter_map(|(cpu, &after)| Some((*cpu, wrapping(*before.get(cpu)?, after))))
         .filter(|&(_, delta)| delta != 0)
         .collect()
 }
@@ -428,7 +436,7 @@ fn softirqs(start: &Snapshot, end: &Snapshot) -> BTreeMap<String, BTreeMap<u32, 
         .softirqs
         .runs
         .iter()
-        .map(|(name, after)| (name.clone(), per_cpu(before.get(name), after)))
+        .filter_map(|(name, after)| Some((name.clone(), per_cpu(before.get(name)?, after))))
         .collect()
 }
 
@@ -564,7 +572,8 @@ mod tests {
 
     #[test]
     fn an_interrupt_requested_in_the_window_counts_from_zero() {
-        let (start, mut end) = (Snapshot::default(), Snapshot::default());
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.kernel.online = vec![0, 1];
         let row = Row {
             name: "eth0-rx-0".to_owned(),
             counts: BTreeMap::from([(0, 4), (1, 0)]),
@@ -572,6 +581,19 @@ mod tests {
         end.kernel.interrupts.device.insert(50, row);
         let window = Window::between(&start, &end);
         assert_eq!(window.interrupts[&50].per_cpu, BTreeMap::from([(0, 4)]));
+    }
+
+    #[test]
+    fn a_row_that_only_the_return_of_its_cpu_shows_again_has_counted_nothing() {
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.kernel.online = vec![0];
+        end.kernel.online = vec![0, 3];
+        let row = Row {
+            name: String::new(),
+            counts: BTreeMap::from([(0, 0), (3, 43)]),
+        };
+        end.kernel.interrupts.device.insert(27, row);
+        assert_eq!(Window::between(&start, &end).interrupts[&27].total(), 0);
     }
 
     #[test]
@@ -588,6 +610,8 @@ mod tests {
             };
             BTreeMap::from([(0, counters)])
         };
+        start.kernel.online = vec![0];
+        end.kernel.online = vec![0];
         for irq in [50, 51, 52] {
             start.kernel.interrupts.device.insert(irq, row(900));
             start.traced.irqs.insert(irq, traced(900));

@@ -193,6 +193,35 @@ mod tests {
         assert!(counters.contains_key("Udp.NoPorts"));
     }
 
+    /// `cargo test -p tracer --release --lib -- --ignored --nocapture cost_of_a_read`
+    #[test]
+    #[ignore = "prints a measurement"]
+    fn cost_of_a_read() {
+        let proc = Path::new("/proc");
+        let time = |name: &str, read: &dyn Fn()| {
+            let began = std::time::Instant::now();
+            for _ in 0..1000 {
+                read();
+            }
+            println!("{name}: {} ns", began.elapsed().as_nanos() / 1000);
+        };
+        for file in ["snmp", "netstat", "snmp6", "softnet_stat"] {
+            time(file, &|| drop(read(&proc.join("net").join(file)).unwrap()));
+        }
+        time("all three, parsed", &|| drop(read_protocols(proc).unwrap()));
+        time("stat", &|| {
+            drop(crate::proc::stat::read_cpus(proc).unwrap())
+        });
+        time("softirqs", &|| {
+            drop(crate::proc::softirqs::Softirqs::read(proc).unwrap())
+        });
+        let roots = crate::proc::Roots::default();
+        let began = std::time::Instant::now();
+        let begin = crate::topology::process::Sample::take(&roots, 0);
+        drop(begin);
+        println!("sample of processes: {} us", began.elapsed().as_micros());
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parsers_panic(text in "(?s).*", close in "([IU]p:?( [A-C0-9]{0,3}){0,4}\n){0,6}") {

@@ -9,6 +9,7 @@ const WANTED: &[&str] = &[
     "kernel/crypto/crc32c",
     "kernel/drivers/net/dummy",
     "kernel/drivers/net/ethernet/intel/igb/",
+    "kernel/drivers/net/ethernet/realtek/8139cp",
     "kernel/drivers/net/macvlan",
     "kernel/drivers/net/net_failover",
     "kernel/drivers/net/tun",
@@ -31,7 +32,14 @@ const WANTED: &[&str] = &[
 ];
 
 /// Loaded before the first scenario, where there are such; the rest comes when it is used.
-pub const LOADED: &[&str] = &["virtio_pci", "virtio_net", "igb", "veth", "nf_tables"];
+pub const LOADED: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "igb",
+    "8139cp",
+    "veth",
+    "nf_tables",
+];
 
 /// Paths below the kernel's directory of the modules for the guest, from the text of `modules.dep`.
 pub fn select(modules_dep: &str) -> BTreeSet<String> {

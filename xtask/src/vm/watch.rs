@@ -17,7 +17,7 @@ use super::qemu::Machine;
 
 /// A machine that says nothing for so long is ended.
 const SILENCE_LIMIT: Duration = Duration::from_mins(1);
-/// How often a QEMU that aborts is started again: it does about once in ten boots.
+/// How often a machine that aborts or stalls while booting is started again: it does about once in ten boots.
 const ATTEMPTS: u32 = 4;
 /// How often there is something to see.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,6 +32,10 @@ const BROKEN: &[&str] = &[
     "hard LOCKUP",
     "kernel BUG at",
 ];
+
+/// On the console: a CPU of the machine did not get to run for long, as those of a busy host do. A boot that stalls is
+/// done again; later it is a warning beside the results.
+const STALLED: &[&str] = &["detected stalls on CPUs", "self-detected stall on CPU"];
 
 /// How one scenario went.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +69,7 @@ pub struct MachineResult {
     pub files: Vec<(String, String)>,
     /// Why the machine as such failed.
     pub failure: Option<String>,
-    /// How often QEMU aborted and was started again.
+    /// How often it aborted or stalled and was started again.
     pub aborts: u32,
 }
 
@@ -110,11 +114,13 @@ pub fn run(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<MachineResu
         };
         aborts += 1;
         if aborts == ATTEMPTS {
-            result.0.failure = Some(format!("QEMU ended {ATTEMPTS} times by itself: {status}"));
+            result.0.failure = Some(format!("QEMU ended or stalled {ATTEMPTS} times: {status}"));
             result.0.aborts = aborts;
             return Ok(result.0);
         }
-        progress(&format!("QEMU ended by itself ({status}); once more"));
+        progress(&format!(
+            "the machine ended by itself ({status}); once more"
+        ));
     }
 }
 
@@ -138,9 +144,15 @@ fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineRes
             if watch.broken.is_none() && BROKEN.iter().any(|mark| line.contains(mark)) {
                 watch.broken = Some(line.trim().to_owned());
             }
+            if STALLED.iter().any(|mark| line.contains(mark)) {
+                watch.stalled.push(line.trim().to_owned());
+            }
         }
         if let Some(status) = status {
             ended = Some(status);
+            break;
+        }
+        if watch.stalled_boot().is_some() {
             break;
         }
         // The kernel has said why; a moment for the rest of its words.
@@ -162,6 +174,7 @@ fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineRes
         let line = stderr.lines().next().unwrap_or_default();
         format!("{}: {line}", describe(status))
     });
+    let died = died.or_else(|| watch.stalled_boot());
     let result = watch.finish(began.elapsed(), machine.console);
     Ok((result, died.map_or(Ok(()), Err)))
 }
@@ -181,9 +194,16 @@ struct Watch {
     broken: Option<String>,
     hung: bool,
     booted: bool,
+    stalled: Vec<String>,
 }
 
 impl Watch {
+    /// What a boot said that stalls.
+    fn stalled_boot(&self) -> Option<String> {
+        let line = self.stalled.first().filter(|_| !self.booted)?;
+        Some(format!("the boot stalled: {line}"))
+    }
+
     fn record(&mut self, line: &str, at: Duration, progress: &dyn Fn(&str)) {
         match serde_json::from_str(line) {
             Ok(Record::Boot {
@@ -223,6 +243,9 @@ impl Watch {
 
     fn finish(mut self, at: Duration, console: &Path) -> MachineResult {
         self.result.seconds = at.as_secs_f64();
+        if let Some(line) = self.stalled.first() {
+            self.result.warnings.push(format!("stalled: {line}"));
+        }
         let failure = if let Some(line) = self.broken {
             Some(format!("the kernel broke: {line}"))
         } else if self.hung {
@@ -316,6 +339,18 @@ mod tests {
         let result = watch.finish(Duration::from_secs(9), Path::new("c"));
         assert_eq!(result.failure, None);
         assert_eq!(result.scenarios.len(), 1);
+    }
+
+    #[test]
+    fn a_stall_spoils_a_boot_and_is_a_warning_later() {
+        let mut watch = told(&[]);
+        watch.stalled.push("rcu: INFO".to_owned());
+        assert!(watch.stalled_boot().is_some());
+        let mut watch = told(&[BOOT, START_A, PASS_A, r#"{"kind":"end"}"#]);
+        watch.stalled.push("rcu: INFO".to_owned());
+        assert_eq!(watch.stalled_boot(), None);
+        let result = watch.finish(Duration::ZERO, Path::new("c"));
+        assert_eq!((result.failure, result.warnings.len()), (None, 1));
     }
 
     #[test]

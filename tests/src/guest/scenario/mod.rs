@@ -12,6 +12,7 @@ mod mechanisms;
 mod net_rx;
 mod nic_irqs;
 mod restrictions;
+mod ring_overrun;
 mod target_cpu;
 mod threaded_napi;
 mod two_tracers;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
         restrictions::SCENARIOS,
         two_tracers::SCENARIOS,
         backlog_faces::SCENARIOS,
+        ring_overrun::SCENARIOS,
         net_rx::SCENARIOS,
         threaded_napi::SCENARIOS,
         incident::SCENARIOS,

@@ -18,6 +18,7 @@ use crate::{
         nic::Wire,
     },
     kernel::{device_statistic, gained, softnet},
+    netns::Netns,
     scenario::{Need, note},
     setting::Setting,
     wait::quiet,
@@ -93,7 +94,7 @@ fn cut_short(limit: &Limit) -> Result<()> {
         },
     )?;
     wire.steer(limit.steer_to)?;
-    slow_down(&wire, limit.rules)?;
+    slow_down(&wire.receiver, limit.rules)?;
     let _budget = Setting::change("/proc/sys/net/core/netdev_budget", limit.budget)?;
     let (_usecs, ticks) = smallest(limit.usecs)?;
 
@@ -265,7 +266,7 @@ fn single_runs(seen: &Bracket) -> Result<()> {
 }
 
 /// Rules that match nothing, for every packet that arrives.
-fn slow_down(wire: &Wire, rules: usize) -> Result<()> {
+pub(super) fn slow_down(netns: &Netns, rules: usize) -> Result<()> {
     if rules == 0 {
         return Ok(());
     }
@@ -274,9 +275,7 @@ fn slow_down(wire: &Wire, rules: usize) -> Result<()> {
     for _ in 0..rules {
         text.push_str("; add rule ip t in udp dport 1 drop");
     }
-    let output = wire
-        .receiver
-        .run(|| Command::new("nft").arg(&text).output())??;
+    let output = netns.run(|| Command::new("nft").arg(&text).output())??;
     ensure!(
         output.status.success(),
         "nft: {}",

@@ -1,6 +1,6 @@
 //! Sends through cards whose NAPI polls in threads of its own (5.12), not in the softirq.
 //!
-//! Asserts that there was no `NET_RX` run, that the report says why, and that `napi_poll` still counts: what was
+//! Asserts that no `NET_RX` run polled a packet, that the report says why, and that `napi_poll` still counts: what was
 //! polled outside of `NET_RX` is what the cards received.
 
 use std::path::PathBuf;
@@ -78,8 +78,6 @@ fn cards(wire: &Wire) -> [(&Netns, &'static str); 2] {
 fn threaded() -> Result<()> {
     need_nic()?;
     let wire = Wire::new()?;
-    // A card keeps its steering when it changes namespaces, and backlogs are polled by NET_RX.
-    wire.steer(0)?;
     let _on = Threaded::on(&wire)?;
     let arrived = || -> Result<u64> {
         let mut all = 0;
@@ -108,13 +106,10 @@ fn threaded() -> Result<()> {
     let missed = seen.outcome.missed();
     let runs: u64 = report.cpus.iter().filter_map(|cpu| cpu.net_rx_runs).sum();
     let inside: u64 = report.cpus.iter().filter_map(|cpu| cpu.packets).sum();
-    if runs > 0 && inside == 0 {
-        let why = format!("{runs} NET_RX runs on this kernel that polled no packet");
-        return Err(Skip(why).into());
-    }
+    // Some kernels have a few runs that poll nothing; they are counted as the kernel does (seen.check).
     ensure!(
-        runs == 0 && seen.inner(Counter::NetRx) == 0,
-        "NET_RX ran: kernel {}, traced {runs}: {:#?}",
+        inside == 0 && (runs == 0 || seen.inner(Counter::NetRx) > 0),
+        "NET_RX ran: kernel {}, traced {runs} with {inside} packets: {:#?}",
         seen.inner(Counter::NetRx),
         report.napi
     );

@@ -6,21 +6,16 @@ use tracer_common::counter::{NET_RX, NO_CPU, SOFTIRQ_NAMES};
 
 use super::{Facts, Hooks, devices::devices};
 use crate::{
-    analyze::reconcile::{self, Evidence, skew_bound},
+    analyze::reconcile::{self, Evidence, Skew, Spread, skew_bound},
     model::{
         report::{PerCpu, Reconciliation},
+        snapshot::Between,
         window::Window,
     },
 };
 
 pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconciliation> {
-    let evidence = |delta: u64, gap_ns: u64, hooks: &[&str], under_way| Evidence {
-        gap_ns,
-        skew: skew_bound(delta, gap_ns, window.duration_ns),
-        missed: Hooks::missed(window, hooks),
-        under_way,
-    };
-    let total = |counts: &PerCpu| counts.values().sum::<u64>();
+    let missed = |hooks: &[&str]| Hooks::missed(window, hooks);
     let mut rows = Vec::new();
 
     let dropped: PerCpu = nonzero(window.softnet.iter().map(|(cpu, s)| (*cpu, s.dropped)));
@@ -29,12 +24,12 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
         &dropped,
         (hooks.drop && hooks.backlog && traced.known).then_some(&traced.by_target),
         (hooks.drop && traced.known).then_some(traced.total),
-        &evidence(
-            total(&dropped),
-            window.gaps.softnet,
-            &["kfree_skb", "enqueue_to_backlog"],
-            0,
-        ),
+        &Evidence {
+            gap_ns: window.gaps.softnet,
+            between: kernel_first(window, |between| &between.softnet_dropped),
+            missed: missed(&["kfree_skb", "enqueue_to_backlog"]),
+            under_way: 0,
+        },
     ));
 
     let refused: BTreeMap<String, u64> = devices(window, facts)
@@ -45,12 +40,16 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
     rows.extend(reconcile::rx_dropped(
         &refused,
         (hooks.drop && traced.known).then_some(&traced.by_device),
-        &evidence(
-            refused.values().sum(),
-            window.gaps.devices,
-            &["kfree_skb"],
-            0,
-        ),
+        &Evidence {
+            gap_ns: window.gaps.devices,
+            between: Spread::Shared(skew_bound(
+                refused.values().sum(),
+                window.gaps.devices,
+                window.duration_ns,
+            )),
+            missed: missed(&["kfree_skb"]),
+            under_way: 0,
+        },
     ));
 
     let kernel = window.softirqs.get(SOFTIRQ_NAMES[NET_RX as usize]);
@@ -72,7 +71,12 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
     rows.extend(reconcile::net_rx_runs(
         &kernel,
         (hooks.softirq || hooks.net_rx_action).then_some(&runs),
-        &evidence(total(&kernel), window.gaps.softirqs, at, under_way),
+        &Evidence {
+            gap_ns: window.gaps.softirqs,
+            between: kernel_first(window, |between| &between.net_rx),
+            missed: missed(at),
+            under_way,
+        },
     ));
 
     // Only what the kernel still shows can be compared.
@@ -94,17 +98,35 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
             (*irq, on_shown.map(|(_, c)| c.count).sum())
         })
         .collect();
+    let [start, end] = &window.between;
     rows.extend(reconcile::hard_irqs(
         &kernel,
         hooks.hard_irq.then_some(&traced),
-        &evidence(
-            kernel.values().sum(),
-            window.gaps.interrupts,
-            &["irq_handler_exit"],
-            1,
-        ),
+        &Evidence {
+            gap_ns: window.gaps.interrupts,
+            between: Spread::Anywhere(Skew {
+                kernel_more: end.hardirqs,
+                traced_more: start.hardirqs,
+            }),
+            missed: missed(&["irq_handler_exit"]),
+            under_way: 1,
+        },
     ));
     rows
+}
+
+/// Of a table that is read before the programs' counters: what fell between the reads at the begin is in the kernel's
+/// difference only, at the end in the traced one only.
+fn kernel_first(window: &Window, of: impl Fn(&Between) -> &PerCpu) -> Spread<u32> {
+    let [start, end] = &window.between;
+    let mut skews = BTreeMap::<u32, Skew>::new();
+    for (cpu, n) in of(start) {
+        skews.entry(*cpu).or_default().kernel_more = *n;
+    }
+    for (cpu, n) in of(end) {
+        skews.entry(*cpu).or_default().traced_more = *n;
+    }
+    Spread::Counted(skews)
 }
 
 fn nonzero(counts: impl Iterator<Item = (u32, u64)>) -> PerCpu {
