@@ -41,6 +41,8 @@ pub struct Site {
     pub stage: Stage,
 }
 
+/// The core's drop reasons are below this number; 6.18 has some 130.
+const CORE_REASONS: u32 = 1024;
 /// Devices remembered: a host that makes and removes containers all day has no end of them.
 const DEVICES: usize = 1 << 14;
 
@@ -138,6 +140,20 @@ impl Names {
                 reason,
             },
         }
+    }
+
+    /// Whether the running kernel names drop reasons at all (5.17).
+    #[must_use]
+    pub fn gives_reasons(&self) -> bool {
+        self.has_reason_of(&["NO_SOCKET"])
+    }
+
+    /// Whether the running kernel has one of these drop reasons.
+    #[must_use]
+    pub fn has_reason_of(&self, names: &[&str]) -> bool {
+        let known = |number| self.kernel.reason(number);
+        let mut known = (0..CORE_REASONS).filter_map(known);
+        known.any(|name| names.contains(&name.as_str()))
     }
 
     /// Device of a drop or NAPI instance; `None` for index 0.

@@ -9,6 +9,7 @@ mod napi;
 mod reconciliation;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::BTreeMap;
 
@@ -109,7 +110,11 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         napi: napi::napi(window, facts),
         drop_totals: drops::drop_totals(window, &drops, &hooks),
         devices: devices::devices(window, facts),
-        reconciliation: reconciliation::reconciliation(window, facts, &hooks),
+        reconciliation: [
+            reconciliation::reconciliation(window, facts, &hooks),
+            witness::rows(window, facts, &hooks),
+        ]
+        .concat(),
         losses: losses::losses(window, facts),
         details: losses::details(window, facts),
         samples: collected.map(Collected::samples).unwrap_or_default(),
