@@ -25,7 +25,8 @@ const NO_COUNTERS: &[&str] = &[
     "MPTcpExt.MPCurrEstab",
 ];
 
-/// Reads the three files of tracer's own network namespace. A kernel without IPv6 has no `snmp6`.
+/// Reads the three files of tracer's own network namespace. A kernel without IPv6 has no `snmp6`. The kernel adds up each
+/// counter over all possible CPUs: 0.1 ms with 2 CPUs on 6.18.
 pub fn read_protocols(proc: &Path) -> Result<Protocols, ProcError> {
     let net = proc.join("net");
     let mut counters = Protocols::new();
@@ -191,35 +192,6 @@ mod tests {
     fn this_hosts_files_are_parsed() {
         let counters = read_protocols(Path::new("/proc")).unwrap();
         assert!(counters.contains_key("Udp.NoPorts"));
-    }
-
-    /// `cargo test -p tracer --release --lib -- --ignored --nocapture cost_of_a_read`
-    #[test]
-    #[ignore = "prints a measurement"]
-    fn cost_of_a_read() {
-        let proc = Path::new("/proc");
-        let time = |name: &str, read: &dyn Fn()| {
-            let began = std::time::Instant::now();
-            for _ in 0..1000 {
-                read();
-            }
-            println!("{name}: {} ns", began.elapsed().as_nanos() / 1000);
-        };
-        for file in ["snmp", "netstat", "snmp6", "softnet_stat"] {
-            time(file, &|| drop(read(&proc.join("net").join(file)).unwrap()));
-        }
-        time("all three, parsed", &|| drop(read_protocols(proc).unwrap()));
-        time("stat", &|| {
-            drop(crate::proc::stat::read_cpus(proc).unwrap())
-        });
-        time("softirqs", &|| {
-            drop(crate::proc::softirqs::Softirqs::read(proc).unwrap())
-        });
-        let roots = crate::proc::Roots::default();
-        let began = std::time::Instant::now();
-        let begin = crate::topology::process::Sample::take(&roots, 0);
-        drop(begin);
-        println!("sample of processes: {} us", began.elapsed().as_micros());
     }
 
     proptest! {

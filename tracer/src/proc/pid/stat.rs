@@ -30,6 +30,7 @@ pub struct Stat {
 }
 
 /// Reads `<dir>/stat`, where `dir` is that of a process or thread; `None` if it is gone or not understood.
+#[must_use]
 pub fn read(dir: &Path) -> Option<Stat> {
     // The kernel gives it out in one piece of less than this.
     let mut buffer = [0; 2048];

@@ -7,6 +7,7 @@ use crate::proc::{cpus::parse_list, error::ParseError};
 const FILE: &str = "/proc/PID/status";
 
 /// CPUs that the thread whose directory `dir` is may run on; `None` if it is gone.
+#[must_use]
 pub fn allowed(dir: &Path) -> Option<Vec<u32>> {
     // The name may be of any bytes.
     let text = std::fs::read(dir.join("status")).ok()?;

@@ -69,8 +69,8 @@ mod tests {
 
     fn stat(start: u64, ticks: u64, cpu: u32) -> Stat {
         Stat {
-            start,
             ticks,
+            start,
             cpu,
             ..Stat::default()
         }

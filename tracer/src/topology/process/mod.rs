@@ -1,8 +1,9 @@
 //! Processes that compete with interrupts: which used CPU time in a run and own sockets, where they ran and where they
 //! may.
 //!
-//! `/proc/PID/stat` of every process is read at the begin and at the end, and of the busiest at the end their threads,
-//! file descriptors and control group. All of it is bounded; a process that is gone is passed over.
+//! `/proc/PID/stat` of every process is read at the begin and at the end (17 µs each on 6.18: 35 ms for 2,000 processes),
+//! and of the busiest at the end their threads, file descriptors and control group. All of it is bounded; a process that
+//! is gone is passed over, and so are sockets of another network namespace than its first thread's.
 
 mod busy;
 mod cpuset;
@@ -10,7 +11,7 @@ mod cpuset;
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::time::ClockId;
@@ -155,7 +156,7 @@ impl Reader<'_> {
             name: stat.comm.clone(),
             cpu_ns,
             ran_on: busy::ran_on(pid, &threads, begin, cpu_ns, end.tick_ns),
-            threads_allowed: self.threads_allowed(&dir, &threads, &allowed),
+            threads_allowed: threads_allowed(&dir, &threads, &allowed),
             allowed,
             cpuset: cpuset::confining(
                 &self.roots.sys.join("fs/cgroup"),
@@ -194,27 +195,22 @@ impl Reader<'_> {
         self.threads -= threads.len();
         threads
     }
+}
 
-    /// CPUs that any thread may run on, if they are others than `allowed`.
-    fn threads_allowed(
-        &self,
-        dir: &Path,
-        threads: &BTreeMap<u32, Stat>,
-        allowed: &[u32],
-    ) -> Vec<u32> {
-        let dir_of = |tid: &u32| -> PathBuf { dir.join("task").join(tid.to_string()) };
-        if threads.len() <= 1 {
-            return Vec::new();
-        }
-        let of_threads = threads
-            .keys()
-            .filter_map(|tid| status::allowed(&dir_of(tid)));
-        let union: BTreeSet<u32> = of_threads.flatten().collect();
-        if union.iter().eq(allowed) {
-            return Vec::new();
-        }
-        union.into_iter().collect()
+/// CPUs that any thread may run on, if they are others than `allowed`.
+fn threads_allowed(dir: &Path, threads: &BTreeMap<u32, Stat>, allowed: &[u32]) -> Vec<u32> {
+    if threads.len() <= 1 {
+        return Vec::new();
     }
+    let task = dir.join("task");
+    let of_threads = threads
+        .keys()
+        .filter_map(|tid| status::allowed(&task.join(tid.to_string())));
+    let union: BTreeSet<u32> = of_threads.flatten().collect();
+    if union.iter().eq(allowed) {
+        return Vec::new();
+    }
+    union.into_iter().collect()
 }
 
 fn ports(sockets: &BTreeSet<Socket>) -> Vec<String> {
@@ -234,9 +230,9 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let begin = Sample::take(&roots, 0).with_threads(&roots);
-        let began = Instant::now();
+        let now = Instant::now();
         // Some ticks.
-        while began.elapsed().as_millis() < 300 {}
+        while now.elapsed().as_millis() < 300 {}
         let end = Sample::take(&roots, 0);
         let found = processes(&roots, &begin, &end);
         let own = std::process::id();

@@ -14,6 +14,8 @@ mod device;
 mod protocol;
 mod relation;
 mod softnet;
+#[cfg(test)]
+mod tests;
 
 use super::{Facts, Hooks};
 use crate::{

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     analyze::{
+        benign::is_benign,
         names::Site,
         reconcile::{self, Cause},
         stage::normalise,
@@ -38,12 +39,12 @@ pub(super) fn rows(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconci
     let traced = RELATIONS.iter().filter_map(|relation| {
         let delta = difference(&window.protocols, relation.counters, relation.without);
         let found = Found::of(relation, &drops);
-        // A part of UDP's drops has its own reason, or all of them none.
-        let without_reasons = relation.reasons.is_empty();
-        if delta == 0 && found.packets == 0 || without_reasons == *reasons {
+        if delta == 0 && found.packets == 0 {
             return None;
         }
-        if !*reasons && !without_reasons && relation.stage == Stage::Udp {
+        // UDP's drops have a row for each reason, or, on kernels without reasons, one row.
+        let without_reasons = relation.reasons.is_empty();
+        if relation.stage == Stage::Udp && without_reasons == *reasons {
             return None;
         }
         let counter = name(relation, &window.protocols);
@@ -145,7 +146,9 @@ impl Found {
             if is_wanted || relation.reasons.is_empty() {
                 found.packets += drop.own + drop.unknown;
                 found.unknown += drop.unknown;
-            } else if matches!(reason, None | Some("NOT_SPECIFIED")) {
+            } else if matches!(reason, None | Some("NOT_SPECIFIED"))
+                && is_benign(&site.function, reason, site.stage).is_none()
+            {
                 found.without_reason += drop.own + drop.unknown;
             }
         }
