@@ -21,10 +21,12 @@ pub mod hidden_names;
 pub mod ip_sites;
 pub mod loss;
 pub mod peer;
+pub mod protocols;
 pub mod sites;
 pub mod soak;
 pub mod tcp_queue;
 pub mod two_tracers;
+pub mod victim;
 
 /// Whether scenarios say what they saw; off, a scenario that passes is silent.
 static NOTES: AtomicBool = AtomicBool::new(false);
@@ -165,6 +167,8 @@ pub fn all() -> Vec<Scenario> {
         ip_sites::SCENARIOS,
         details::SCENARIOS,
         tcp_queue::SCENARIOS,
+        protocols::SCENARIOS,
+        victim::SCENARIOS,
         devices::SCENARIOS,
         hidden_names::SCENARIOS,
         budget::SCENARIOS,

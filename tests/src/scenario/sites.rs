@@ -123,7 +123,7 @@ pub(super) fn observe<T>(pair: &Pair, traffic: impl FnOnce() -> Result<T>) -> Re
     Ok((tracer.stop()?, result))
 }
 
-fn send(pair: &Pair) -> Result<()> {
+pub(super) fn send(pair: &Pair) -> Result<()> {
     let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender)?;
     ensure!(sent == PACKETS, "sent {sent} of {PACKETS}");
     Ok(())
@@ -201,7 +201,7 @@ fn netfilter_verdict() -> Result<()> {
     .check(&outcome, PACKETS)
 }
 
-fn listen(netns: &Netns) -> Result<UdpSocket> {
+pub(super) fn listen(netns: &Netns) -> Result<UdpSocket> {
     Ok(netns.run(|| UdpSocket::bind((Pair::RECEIVER, PORT)))??)
 }
 
@@ -236,7 +236,7 @@ fn drop_by_rule(netns: &Netns) -> Result<()> {
 }
 
 /// IPv4 and UDP headers written by hand; the kernel fills in the IP checksum and leaves UDP's alone.
-fn send_with_wrong_checksum() -> Result<()> {
+pub(super) fn send_with_wrong_checksum() -> Result<()> {
     let raw = socket(
         AddressFamily::Inet,
         SockType::Raw,
