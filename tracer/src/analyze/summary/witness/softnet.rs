@@ -1,5 +1,7 @@
 //! `softnet_stat` but its drops. Of CPUs that were online at both ends.
 
+use tracer_common::counter::{NET_RX, SOFTIRQ_NAMES};
+
 use super::{Facts, Hooks, recursion, skew, untraced};
 use crate::{
     analyze::reconcile::{self, Cause},
@@ -78,11 +80,31 @@ fn processed(window: &Window, processed: u64, hooks: &Hooks) -> Option<Reconcili
         words: "a packet that a bridge, bond, VLAN or macvlan hands on passes again without a poll, and one from a \
                 tun device without any"
             .to_owned(),
-        kernel_more: u64::MAX,
+        // Nobody knows how many; but what programs did not see is not put down to it.
+        kernel_more: processed
+            .saturating_sub(polled)
+            .saturating_sub(unseen(window, polled, hooks)),
         traced_more: 0,
     });
     let traced = whole.then_some(polled);
     Some(reconcile::row(counter, processed, traced, &causes))
+}
+
+/// About as many packets as were polled in `NET_RX` runs that the kernel counted and no program saw.
+fn unseen(window: &Window, polled: u64, hooks: &Hooks) -> u64 {
+    let kernel = window.softirqs.get(SOFTIRQ_NAMES[NET_RX as usize]);
+    let kernel: u64 = kernel.into_iter().flat_map(|by_cpu| by_cpu.values()).sum();
+    let seen: u64 = window
+        .cpus
+        .values()
+        .map(|c| c.softirqs[NET_RX as usize].runs)
+        .sum();
+    if !hooks.softirq {
+        return 0;
+    }
+    kernel
+        .saturating_sub(seen)
+        .saturating_mul(polled.div_ceil(seen.max(1)))
 }
 
 /// `time_squeeze`: runs that ended at either limit, whichever it was; tracer tells them apart.

@@ -266,6 +266,24 @@ fn a_packet_that_a_bridge_hands_on_is_processed_twice() {
 }
 
 #[test]
+fn packets_that_no_program_saw_are_not_put_down_to_a_bridge() {
+    let mut window = window(&[]);
+    let softnet = Softnet {
+        processed: 1000,
+        ..Softnet::default()
+    };
+    window.softnet.insert(0, softnet);
+    polled(&mut window, 0, 500);
+    let mut cpu = CpuCounters::ZERO;
+    cpu.softirqs[3].runs = 50;
+    window.cpus.insert(0, Box::new(cpu));
+    window.softirqs = [("NET_RX".to_owned(), [(0, 70)].into())].into();
+    let row = row(&window, &facts(REASONS), "softnet_stat processed total").unwrap();
+    // 20 runs of 10 packets, less what was under way at a read.
+    assert_eq!(row.unexplained, Some(20 * 10 - 64), "{row:?}");
+}
+
+#[test]
 fn squeezed_runs_are_those_that_met_either_limit_but_for_a_tick() {
     let mut window = window(&[]);
     let softnet = Softnet {
