@@ -19,7 +19,7 @@ pub struct Topology {
     pub sysctls: BTreeMap<String, String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
-    /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …).
+    /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …; `unknown`: a nameless one).
     pub hypervisor: Option<String>,
     /// Processes that used CPU time in the window and own sockets, the busiest first. Bounded.
     pub processes: Vec<Process>,
@@ -49,7 +49,7 @@ pub struct Nic {
     pub ifindex: u32,
     /// Driver; `None` for a device without a bus.
     pub driver: Option<String>,
-    /// Bus device, `0000:01:00.0`; `None` for a virtual device.
+    /// Bus device, `0000:01:00.0`, for virtio the PCI function; `None` for a virtual device.
     pub bus: Option<String>,
     /// NUMA node; `None` for −1 too.
     pub node: Option<u32>,
@@ -132,6 +132,9 @@ pub struct Irqbalance {
     pub args: Vec<String>,
     /// IRQs that it leaves alone (`--banirq`).
     pub banned_irqs: Vec<u32>,
+    /// CPUs to which it gives none (`IRQBALANCE_BANNED_CPULIST`, `IRQBALANCE_BANNED_CPUS`).
+    #[serde(default)]
+    pub banned_cpus: Vec<u32>,
 }
 
 /// A process that competes with interrupts.

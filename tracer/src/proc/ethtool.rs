@@ -1,0 +1,142 @@
+//! How a device is set: rings, channels, coalescing. From the netlink family `ethtool` (5.7).
+
+use std::collections::BTreeMap;
+
+use super::netlink::{
+    Ask, Family, GenericNetlink, NetlinkError, number_of, push_attribute, u32_of, value_of,
+};
+use crate::model::topology::{Coalesce, Range};
+
+/// What one device says of itself; `None`: its driver does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceSettings {
+    /// Receive ring, entries (`RINGS_GET`).
+    pub ring: Option<Range>,
+    /// Combined channels, or receive channels where it has no combined ones (`CHANNELS_GET`).
+    pub channels: Option<Range>,
+    /// Receive coalescing (`COALESCE_GET`).
+    pub coalesce: Option<Coalesce>,
+}
+
+/// include/uapi/linux/ethtool_netlink.h: `ETHTOOL_MSG_*`.
+const RINGS_GET: u8 = 15;
+const CHANNELS_GET: u8 = 17;
+const COALESCE_GET: u8 = 19;
+/// `ETHTOOL_A_*_HEADER`, the first attribute of every message, with `NLA_F_NESTED` in a request.
+const HEADER: u16 = 1;
+const NESTED: u16 = 1 << 15;
+const HEADER_DEV_INDEX: u16 = 1;
+/// `ETHTOOL_A_RINGS_*`.
+const RINGS_RX_MAX: u16 = 2;
+const RINGS_RX: u16 = 6;
+/// `ETHTOOL_A_CHANNELS_*`.
+const CHANNELS_RX_MAX: u16 = 2;
+const CHANNELS_COMBINED_MAX: u16 = 5;
+const CHANNELS_RX_COUNT: u16 = 6;
+const CHANNELS_COMBINED_COUNT: u16 = 9;
+/// `ETHTOOL_A_COALESCE_*`.
+const COALESCE_RX_USECS: u16 = 2;
+const COALESCE_RX_MAX_FRAMES: u16 = 3;
+const COALESCE_USE_ADAPTIVE_RX: u16 = 11;
+
+/// The settings of `devices` (interface indices) by index. One device that fails hides no other: a dump ends at the
+/// first driver that returns an error (`ethnl_default_dumpit`), so those after it are asked one by one.
+pub fn read(
+    netlink: &mut GenericNetlink,
+    devices: &[u32],
+) -> Result<BTreeMap<u32, DeviceSettings>, NetlinkError> {
+    let mut settings: BTreeMap<u32, DeviceSettings> = BTreeMap::new();
+    let Some(family) = netlink.family("ethtool")? else {
+        log::info!(
+            "the kernel has no netlink family `ethtool` (5.6): rings and channels are not known"
+        );
+        return Ok(settings);
+    };
+    for command in [RINGS_GET, CHANNELS_GET, COALESCE_GET] {
+        for (index, reply) in replies(netlink, family, command, devices) {
+            let of_device = settings.entry(index).or_default();
+            match command {
+                RINGS_GET => of_device.ring = ring(&reply),
+                CHANNELS_GET => of_device.channels = channels(&reply),
+                _ => of_device.coalesce = coalesce(&reply),
+            }
+        }
+    }
+    Ok(settings)
+}
+
+fn replies(
+    netlink: &mut GenericNetlink,
+    family: Family,
+    command: u8,
+    devices: &[u32],
+) -> BTreeMap<u32, Vec<u8>> {
+    let mut replies = BTreeMap::new();
+    let mut keep = |reply: &[u8]| {
+        if let Some(index) = device_of(reply) {
+            replies.insert(index, reply.to_vec());
+        }
+    };
+    let Err(error) = netlink.ask(family, command, Ask::All, &header(None), &mut keep) else {
+        return replies;
+    };
+    log::info!("ethtool command {command} for all devices: {error}: asked one by one");
+    for &index in devices {
+        if replies.contains_key(&index) {
+            continue;
+        }
+        let mut keep = |reply: &[u8]| drop(replies.insert(index, reply.to_vec()));
+        let one = header(Some(index));
+        match netlink.ask(family, command, Ask::One, &one, &mut keep) {
+            Err(error) if !error.is_unsupported() => {
+                log::info!("ethtool command {command} for interface {index}: {error}");
+            }
+            _ => {}
+        }
+    }
+    replies
+}
+
+/// The header of a request; 5.7 to 5.12 refuse a dump without one.
+fn header(index: Option<u32>) -> Vec<u8> {
+    let mut inner = Vec::new();
+    if let Some(index) = index {
+        push_attribute(&mut inner, HEADER_DEV_INDEX, &index.to_ne_bytes());
+    }
+    let mut attributes = Vec::new();
+    push_attribute(&mut attributes, HEADER | NESTED, &inner);
+    attributes
+}
+
+fn device_of(reply: &[u8]) -> Option<u32> {
+    u32_of(value_of(reply, HEADER)?, HEADER_DEV_INDEX)
+}
+
+/// `RINGS_GET`. The kernel leaves out what a driver has none of (`rings_fill_reply`).
+fn ring(reply: &[u8]) -> Option<Range> {
+    range(reply, RINGS_RX, RINGS_RX_MAX)
+}
+
+/// `CHANNELS_GET`, likewise.
+fn channels(reply: &[u8]) -> Option<Range> {
+    range(reply, CHANNELS_COMBINED_COUNT, CHANNELS_COMBINED_MAX)
+        .filter(|combined| combined.now > 0)
+        .or_else(|| range(reply, CHANNELS_RX_COUNT, CHANNELS_RX_MAX))
+}
+
+fn range(reply: &[u8], now: u16, max: u16) -> Option<Range> {
+    Some(Range {
+        now: u32_of(reply, now)?,
+        max: u32_of(reply, max).filter(|&max| max > 0),
+    })
+}
+
+/// `COALESCE_GET`. A value that the driver does not support is left out by the kernel unless it is not 0.
+fn coalesce(reply: &[u8]) -> Option<Coalesce> {
+    let coalesce = Coalesce {
+        adaptive_rx: number_of(reply, COALESCE_USE_ADAPTIVE_RX).map(|[on]: [u8; 1]| on != 0),
+        rx_usecs: u32_of(reply, COALESCE_RX_USECS),
+        rx_frames: u32_of(reply, COALESCE_RX_MAX_FRAMES),
+    };
+    (coalesce != Coalesce::default()).then_some(coalesce)
+}

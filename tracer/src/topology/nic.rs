@@ -1,0 +1,129 @@
+//! Network devices: what sysfs and netlink know of them and of their queues.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::irq::net_bus_device;
+use crate::{
+    model::topology::{Nic, RxQueue, Vector},
+    proc::{
+        cpus::{number, parse_mask},
+        error::read_fact,
+        ethtool::DeviceSettings,
+        netdev::DeviceFacts,
+        queues::Queues,
+    },
+};
+
+/// A device's part of sysfs. `facts` are what is known of a device of that name.
+#[must_use]
+pub fn read(sys: &Path, name: &str, ifindex: u32, facts: Option<&DeviceFacts>) -> Nic {
+    let mut nic = Nic {
+        ifindex,
+        ..Nic::default()
+    };
+    let directory = sys.join("class/net").join(name);
+    // The sysfs of another namespace may have another device of that name (`nsenter` keeps the mounts).
+    let index = read_fact(&directory.join("ifindex"));
+    if index.is_none_or(|index| index != ifindex.to_string()) {
+        log::info!("{name} is not in {}: no queues from there", sys.display());
+        return nic;
+    }
+    nic.driver = facts.and_then(|facts| facts.driver.clone());
+    nic.node = facts.and_then(|facts| facts.numa_node);
+    nic.bus = net_bus_device(&directory).and_then(|mut device| device.bus_names.pop());
+    nic.threaded = read_fact(&directory.join("threaded")).map(|mode| mode != "0");
+    // −1 where nobody knows, EINVAL while the link is down.
+    nic.speed = read_fact(&directory.join("speed"))
+        .and_then(|speed| number(&speed))
+        .filter(|&speed| speed != u32::MAX);
+    for entry in std::fs::read_dir(directory.join("queues"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let queue = entry.path();
+        let name = entry.file_name();
+        let Some((direction, Some(index))) = name
+            .to_str()
+            .and_then(|name| name.split_once('-'))
+            .map(|(direction, index)| (direction, number(index)))
+        else {
+            continue;
+        };
+        if direction == "rx" {
+            nic.rx_queues.insert(index, rx_queue(&queue));
+        } else if direction == "tx"
+            && let Some(mask) = read_fact(&queue.join("xps_cpus"))
+        {
+            nic.xps_cpus.insert(index, mask);
+        }
+    }
+    nic
+}
+
+/// `queues/rx-N`. Without `CONFIG_RPS` RPS is off.
+fn rx_queue(queue: &Path) -> RxQueue {
+    let mask = read_fact(&queue.join("rps_cpus"));
+    let rps_cpus = mask.and_then(|mask| {
+        parse_mask(&mask)
+            .inspect_err(|error| log::info!("{}: {error}", queue.display()))
+            .ok()
+    });
+    RxQueue {
+        rps_cpus: rps_cpus.unwrap_or_default(),
+        rps_flow_cnt: read_fact(&queue.join("rps_flow_cnt")).and_then(|flows| flows.parse().ok()),
+        ..RxQueue::default()
+    }
+}
+
+/// Adds what netlink knows: settings and which NAPI instance serves which queue. Netlink alone knows of queues where
+/// sysfs is that of another namespace.
+pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Queues) {
+    if let Some(settings) = settings {
+        nic.ring = settings.ring;
+        nic.channels = settings.channels;
+        nic.coalesce = settings.coalesce;
+    }
+    let of_device = (nic.ifindex, 0)..=(nic.ifindex, u32::MAX);
+    for (&(_, index), &napi_id) in queues.rx.range(of_device) {
+        let queue = nic.rx_queues.entry(index).or_default();
+        let napi = napi_id.and_then(|id| queues.napi.get(&id));
+        queue.napi_id = napi_id;
+        queue.irq = napi.and_then(|napi| napi.irq);
+        queue.napi_pid = napi.and_then(|napi| napi.pid);
+    }
+}
+
+/// Gives the queues of `name` that have no interrupt yet the one whose handler's name says so; none if two do.
+pub fn add_irqs_by_name(nic: &mut Nic, name: &str, vectors: &BTreeMap<u32, Vector>) {
+    let mut by_queue: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (&irq, vector) in vectors {
+        let Some(queue) = vector
+            .queue
+            .filter(|_| vector.device.as_deref() == Some(name))
+        else {
+            continue;
+        };
+        if !only_transmits(&vector.name) {
+            by_queue.entry(queue).or_default().push(irq);
+        }
+    }
+    for (index, queue) in &mut nic.rx_queues {
+        if let (None, Some([irq])) = (queue.irq, by_queue.get(index).map(Vec::as_slice)) {
+            queue.irq = Some(*irq);
+        }
+    }
+}
+
+/// A handler's name that speaks of transmitting and not of receiving: `eth0-tx-2`, `virtio2-output.0`.
+fn only_transmits(handler: &str) -> bool {
+    let handler = handler.to_ascii_lowercase();
+    let mut words = handler.split(|c: char| !c.is_ascii_alphabetic());
+    let (mut transmits, mut receives) = (false, false);
+    words.by_ref().for_each(|word| match word {
+        "tx" | "output" => transmits = true,
+        "rx" | "input" | "txrx" | "rxtx" | "trx" => receives = true,
+        _ => {}
+    });
+    transmits && !receives
+}
