@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -40,7 +40,7 @@ use crate::{
         softirqs::Softirqs,
         softnet, sysctl,
     },
-    topology,
+    topology::{self, Asked, Known, seen::Seen},
 };
 
 /// What to watch and how.
@@ -78,6 +78,8 @@ pub struct UnknownInterface {
 
 /// Times that a garbled file is read again.
 const RETRIES: u32 = 3;
+/// The topology is read again for a change at most this often, but for the end of the run.
+const REFRESH: Duration = Duration::from_secs(10);
 
 /// The attached programs and all that is read beside them.
 pub struct Live {
@@ -88,6 +90,10 @@ pub struct Live {
     tick_ns: u64,
     irqs: BTreeSet<u32>,
     attendance: Attendance,
+    seen: Seen,
+    /// Something came or went since the topology was read.
+    changed: bool,
+    read_topology: Option<Instant>,
     /// Names and facts for the report.
     pub facts: Facts,
 }
@@ -121,9 +127,12 @@ impl Live {
             tick_ns,
             irqs: BTreeSet::new(),
             attendance: Attendance::default(),
+            seen: Seen::default(),
+            changed: false,
+            read_topology: None,
             facts,
         };
-        live.refresh_topology()?;
+        live.refresh_names()?;
         Ok((live, details))
     }
 
@@ -182,6 +191,7 @@ impl Live {
         self.irqs.extend(interrupts.device.keys());
         traced.hooks = self.programs.hooks();
         self.learn_names(&traced, &devices);
+        self.changed |= self.seen.see(&online, &devices, &interrupts.device);
         Ok(Snapshot {
             monotonic_ns,
             unix_ns: clock_ns(ClockId::Realtime),
@@ -227,8 +237,8 @@ impl Live {
         }
     }
 
-    /// Reads interrupts' affinity, devices' facts and namespaces' names again.
-    pub fn refresh_topology(&mut self) -> Result<()> {
+    /// Reads interrupts' affinity, devices' facts and namespaces' names again. Returns the devices.
+    fn refresh_names(&mut self) -> Result<BTreeMap<u32, NetDevice>> {
         let devices = self.devices.read()?;
         self.facts.devices = devices
             .values()
@@ -244,7 +254,34 @@ impl Live {
         if let Ok(names) = netns::names(&self.roots) {
             self.facts.names.set_netns(names);
         }
+        Ok(devices)
+    }
+
+    /// Reads names and the topology again. Asks drivers and looks at every process: not for every interval.
+    pub fn refresh_topology(&mut self) -> Result<()> {
+        let began = Instant::now();
+        self.changed = false;
+        self.read_topology = Some(began);
+        let devices = self.refresh_names()?;
+        let indices: Vec<u32> = devices.keys().copied().collect();
+        let known = Known {
+            devices: &devices,
+            facts: &self.facts.devices,
+            irqs: &self.facts.irqs,
+        };
+        let topology = topology::gather(&self.roots, known, &Asked::read(&indices));
+        self.facts.topology = Some(topology);
+        log::debug!("topology read in {} ms", began.elapsed().as_millis());
         Ok(())
+    }
+
+    /// The same if a CPU, a device or an interrupt came or went, but not for each of many in a row.
+    pub fn refresh_changed_topology(&mut self) -> Result<()> {
+        let lately = |read: Instant| read.elapsed() < REFRESH;
+        if !self.changed || self.read_topology.is_some_and(lately) {
+            return Ok(());
+        }
+        self.refresh_topology()
     }
 
     /// The future that prints the programs' log lines.
@@ -404,6 +441,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         names,
         irqs: BTreeMap::new(),
         devices: BTreeMap::new(),
+        topology: None,
         interfaces,
         kinds: Vec::new(),
         budget_known: false,
@@ -459,7 +497,7 @@ fn loaded_modules(roots: &Roots) -> Vec<String> {
     text.lines().filter_map(name_and_address).collect()
 }
 
-fn ns(duration: std::time::Duration) -> u64 {
+fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

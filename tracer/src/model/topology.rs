@@ -57,7 +57,10 @@ pub struct Nic {
     pub rx_queues: BTreeMap<u32, RxQueue>,
     /// Transmit queues: `xps_cpus` mask by number, where the device has any.
     pub xps_cpus: BTreeMap<u32, String>,
-    /// `/sys/class/net/NAME/threaded` is set.
+    /// NAPI instances by id, those that no queue names too (netdev netlink, 6.8).
+    #[serde(default)]
+    pub napi: BTreeMap<u32, NapiInstance>,
+    /// `/sys/class/net/NAME/threaded` is set (5.12).
     pub threaded: Option<bool>,
     /// Speed, Mb/s.
     pub speed: Option<u32>,
@@ -82,6 +85,15 @@ pub struct RxQueue {
     pub irq: Option<u32>,
     /// Thread that polls it (netdev netlink; threaded NAPI).
     pub napi_pid: Option<u32>,
+}
+
+/// A NAPI instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NapiInstance {
+    /// Its interrupt, if the driver tells (`netif_napi_set_irq`).
+    pub irq: Option<u32>,
+    /// Thread that polls it; `None` unless NAPI is threaded.
+    pub pid: Option<u32>,
 }
 
 /// A value that the device has now and the largest it takes.

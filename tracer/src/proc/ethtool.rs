@@ -18,7 +18,7 @@ pub struct DeviceSettings {
     pub coalesce: Option<Coalesce>,
 }
 
-/// include/uapi/linux/ethtool_netlink.h: `ETHTOOL_MSG_*`.
+/// `include/uapi/linux/ethtool_netlink.h`: `ETHTOOL_MSG_*`.
 const RINGS_GET: u8 = 15;
 const CHANNELS_GET: u8 = 17;
 const COALESCE_GET: u8 = 19;
@@ -139,4 +139,91 @@ fn coalesce(reply: &[u8]) -> Option<Coalesce> {
         rx_frames: u32_of(reply, COALESCE_RX_MAX_FRAMES),
     };
     (coalesce != Coalesce::default()).then_some(coalesce)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::netlink::captured::{bytes, replies},
+        *,
+    };
+
+    /// eth0 (`virtio_net`, interface 4) on 6.18.
+    const RINGS: &str = "5c0000001500020005000000bb5f00001001000018000180080001000400000009000200657468300000000008000200\
+        0001000008000600000100000800050000010000080009000001000005000d000000000005000e000000000014000000\
+        0300020005000000bb5f000000000000";
+    const COMBINED: &str = "3c0000001500020006000000bb5f00001201000018000180080001000400000009000200657468300000000008000500\
+        0100000008000900010000001400000003000200\
+        06000000bb5f000000000000";
+    const COALESCE: &str = "540000001500020007000000bb5f00001401000018000180080001000400000009000200657468300000000008000200\
+        0000000008000300010000000800060000000000080007000100000005000b0000000000140000000300020007000000bb5f000000000000";
+    /// Two ends of a veth pair, interfaces 2 and 3, with two queues each.
+    const SEPARATE: &str = "480000001500020006000000bc5f00001201000014000180080001000200000007000200766200000800020002000000\
+        080006000200000008000300020000000800070002000000480000001500020006000000bc5f00001201000014000180\
+        080001000300000007000200766100000800020002000000080006000200000008000300020000000800070002000000\
+        140000000300020006000000bc5f000000000000";
+
+    #[test]
+    fn rings_channels_and_coalescing_of_a_nic_are_read() {
+        let [rings] = &replies(RINGS, 5)[..] else {
+            panic!("one device");
+        };
+        let range = |now, max| {
+            Some(Range {
+                now,
+                max: Some(max),
+            })
+        };
+        assert_eq!(device_of(rings), Some(4));
+        assert_eq!(ring(rings), range(256, 256));
+        assert_eq!(channels(&replies(COMBINED, 6)[0]), range(1, 1));
+        let expected = Coalesce {
+            adaptive_rx: Some(false),
+            rx_usecs: Some(0),
+            rx_frames: Some(1),
+        };
+        assert_eq!(coalesce(&replies(COALESCE, 7)[0]), Some(expected));
+    }
+
+    #[test]
+    fn a_device_without_combined_channels_has_receive_channels() {
+        let replies = replies(SEPARATE, 6);
+        let devices: Vec<_> = replies
+            .iter()
+            .filter_map(|reply| device_of(reply))
+            .collect();
+        assert_eq!(devices, [2, 3]);
+        let two = Range {
+            now: 2,
+            max: Some(2),
+        };
+        assert!(replies.iter().all(|reply| channels(reply) == Some(two)));
+    }
+
+    #[test]
+    fn what_a_driver_does_not_say_is_none() {
+        let header = header(Some(4));
+        assert_eq!(ring(&header), None);
+        assert_eq!(channels(&header), None);
+        assert_eq!(coalesce(&header), None);
+        assert_eq!(device_of(&header), Some(4));
+        assert_eq!(device_of(&super::header(None)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_the_readers_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..60),
+            at in 20usize..100,
+            byte in any::<u8>(),
+        ) {
+            let mut mangled = bytes(RINGS);
+            mangled[at - 20] = byte;
+            for reply in [&noise[..], mangled.get(20..).unwrap_or_default()] {
+                let _ = (device_of(reply), ring(reply), channels(reply), coalesce(reply));
+            }
+        }
+    }
 }

@@ -251,3 +251,132 @@ pub(super) fn number_of<const N: usize>(attributes: &[u8], kind: u16) -> Option<
 pub(super) fn u32_of(attributes: &[u8], kind: u16) -> Option<u32> {
     number_of(attributes, kind).map(u32::from_ne_bytes)
 }
+
+/// Answers of a real kernel for the tests of the families.
+#[cfg(test)]
+pub(super) mod captured {
+    use super::take;
+
+    pub(in crate::proc) fn bytes(hex: &str) -> Vec<u8> {
+        let digits = hex.as_bytes().as_chunks::<2>().0;
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+        digits.iter().map(|pair| byte(pair).unwrap()).collect()
+    }
+
+    /// Attributes of each message of a whole datagram in hexadecimal, request number `sequence`.
+    pub(in crate::proc) fn replies(hex: &str, sequence: u32) -> Vec<Vec<u8>> {
+        let mut replies = Vec::new();
+        take(&bytes(hex), sequence, &mut |reply| {
+            replies.push(reply.to_vec());
+        })
+        .unwrap();
+        replies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{captured::bytes, *};
+
+    /// `CTRL_CMD_GETFAMILY` of `netdev` on 6.18, and the acknowledgement.
+    const NETDEV: &str = "1c0100001000000003000000bb5f0000010200000b0002006e657464657600000600010014000000080003000100000008000400\
+        000000000800050000000000a4000600140001000800010001000000080002000e00000014000200080001000500000008000200\
+        0e00000014000300080001000a000000080002000e00000014000400080001000b000000080002000e0000001400050008000100\
+        0c000000080002000c00000014000600080001000d000000080002000b00000014000700080001000e000000080002000b000000\
+        14000800080001000f000000080002000a00000038000700180001000800020004000000090001006d676d74000000001c000200\
+        08000200050000000e000100706167652d706f6f6c000000";
+    const ACKNOWLEDGED: &str =
+        "240000000200000103000000bb5f00000000000020000000100005000300000000000000";
+    /// Of a family that does not exist.
+    const REFUSED: &str = "380000000200000004000000bb5f0000feffffff24000000100005000400000000000000030100000d0002006e6f6e65\
+        7375636800000000";
+
+    #[test]
+    fn a_family_has_the_number_that_the_kernel_gave_it() {
+        let mut id = None;
+        let mut each = |reply: &[u8]| id = number_of(reply, CTRL_ATTR_FAMILY_ID);
+        let progress = take(&bytes(NETDEV), 3, &mut each).unwrap();
+        assert_eq!(
+            (progress, id.map(u16::from_ne_bytes)),
+            (Progress::More, Some(0x14))
+        );
+        let progress = take(&bytes(ACKNOWLEDGED), 3, &mut |_| panic!("no reply")).unwrap();
+        assert_eq!(progress, Progress::Done);
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_failure() {
+        let error = take(&bytes(REFUSED), 4, &mut |_| {}).unwrap_err();
+        assert!(error.is_unsupported(), "{error}");
+        assert!(
+            !end(&(-libc::EPERM).to_ne_bytes())
+                .unwrap_err()
+                .is_unsupported()
+        );
+        assert!(!NetlinkError::Malformed(String::new()).is_unsupported());
+    }
+
+    #[test]
+    fn answers_to_another_request_are_left_alone() {
+        let progress = take(&bytes(REFUSED), 5, &mut |_| panic!("not asked")).unwrap();
+        assert_eq!(progress, Progress::More);
+    }
+
+    #[test]
+    fn a_request_is_what_the_kernel_reads() {
+        let mut attributes = Vec::new();
+        push_attribute(&mut attributes, CTRL_ATTR_FAMILY_NAME, b"ethtool\0");
+        let request = request(
+            Family(GENL_ID_CTRL),
+            CTRL_CMD_GETFAMILY,
+            Ask::One,
+            1,
+            &attributes,
+        );
+        // As ethtool 6.1 sends it.
+        let sent =
+            "200000001000050001000000000000000301".to_owned() + "00000c000200657468746f6f6c00";
+        assert_eq!(request, bytes(&sent));
+    }
+
+    #[test]
+    fn this_kernel_has_a_controller_and_no_such_family() {
+        let mut netlink = GenericNetlink::open().unwrap();
+        let controller = netlink.family("nlctrl").unwrap();
+        assert_eq!(controller, Some(Family(GENL_ID_CTRL)));
+        assert_eq!(netlink.family("nonesuch").unwrap(), None);
+    }
+
+    #[test]
+    fn a_number_of_another_length_is_none() {
+        let mut attributes = Vec::new();
+        push_attribute(&mut attributes, 1, &[1, 2]);
+        push_attribute(&mut attributes, 2, &[1, 0, 0, 0]);
+        assert_eq!(u32_of(&attributes, 1), None);
+        assert_eq!(u32_of(&attributes, 2), Some(1));
+        assert_eq!(u32_of(&attributes, 3), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_makes_the_reader_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..80),
+            cut in 0usize..300,
+            at in 0usize..300,
+            byte in any::<u8>(),
+        ) {
+            let _ = take(&noise, 3, &mut |reply| { let _ = u32_of(reply, 1); });
+            for hex in [NETDEV, ACKNOWLEDGED, REFUSED] {
+                let mut mangled = bytes(hex);
+                mangled.truncate(cut);
+                if let Some(there) = mangled.get_mut(at) {
+                    *there = byte;
+                }
+                let _ = take(&mangled, 3, &mut |reply| { let _ = u32_of(reply, 1); });
+            }
+            let _ = u32_of(&noise, 1);
+        }
+    }
+}

@@ -56,8 +56,6 @@ fn core(topology: &Path) -> Place {
 
 /// `cpuN/nodeM`.
 fn node_link(cpu: &Path) -> Option<u32> {
-    let entries = std::fs::read_dir(cpu).ok()?.flatten();
-    entries
-        .filter_map(|entry| number(entry.file_name().to_str()?.strip_prefix("node")?))
-        .next()
+    let mut entries = std::fs::read_dir(cpu).ok()?.flatten();
+    entries.find_map(|entry| number(entry.file_name().to_str()?.strip_prefix("node")?))
 }

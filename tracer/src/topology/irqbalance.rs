@@ -58,8 +58,7 @@ fn parse(pid: u32, arguments: &[String], environment: &[String]) -> Irqbalance {
     }
 }
 
-/// `IRQBALANCE_BANNED_CPULIST` (1.8) counts before the mask `IRQBALANCE_BANNED_CPUS`, as in irqbalance's
-/// `setup_banned_cpus`.
+/// `IRQBALANCE_BANNED_CPULIST`, else the older mask `IRQBALANCE_BANNED_CPUS`; `-` stands for none.
 fn banned_cpus(environment: &[String]) -> Vec<u32> {
     let value = |name: &str| {
         let mut values = environment

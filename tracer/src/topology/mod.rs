@@ -6,6 +6,7 @@ pub mod hypervisor;
 pub mod irq;
 pub mod irqbalance;
 pub mod nic;
+pub mod seen;
 pub mod settings;
 #[cfg(test)]
 mod tests;

@@ -85,9 +85,11 @@ pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Qu
         nic.coalesce = settings.coalesce;
     }
     let of_device = (nic.ifindex, 0)..=(nic.ifindex, u32::MAX);
+    let instances = queues.napi.range(of_device.clone());
+    nic.napi = instances.map(|(&(_, id), &napi)| (id, napi)).collect();
     for (&(_, index), &napi_id) in queues.rx.range(of_device) {
         let queue = nic.rx_queues.entry(index).or_default();
-        let napi = napi_id.and_then(|id| queues.napi.get(&id));
+        let napi = napi_id.and_then(|id| nic.napi.get(&id));
         queue.napi_id = napi_id;
         queue.irq = napi.and_then(|napi| napi.irq);
         queue.napi_pid = napi.and_then(|napi| napi.pid);

@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{tree::Tree, *};
-use crate::model::topology::{Coalesce, Place, Range, RxQueue};
+use crate::model::topology::{Coalesce, NapiInstance, Place, Range, RxQueue};
 use crate::proc::{
     cpus::format_list,
     interrupts::{self, Interrupts},
-    queues::Napi,
 };
 
 /// CPUs of a host with `nodes` nodes of `cores` cores. With `threads` 2, the second threads have ids after all first
@@ -316,8 +315,8 @@ fn sysfs_of_another_namespace_is_not_believed_but_netlink_is() {
             ]
             .into(),
             napi: [(
-                8193,
-                Napi {
+                (9, 8193),
+                NapiInstance {
                     irq: Some(33),
                     pid: Some(4242),
                 },
