@@ -132,7 +132,8 @@ impl Live {
             read_topology: None,
             facts,
         };
-        live.refresh_names()?;
+        let devices = live.devices.read()?;
+        live.refresh_names(&devices)?;
         Ok((live, details))
     }
 
@@ -237,9 +238,8 @@ impl Live {
         }
     }
 
-    /// Reads interrupts' affinity, devices' facts and namespaces' names again. Returns the devices.
-    fn refresh_names(&mut self) -> Result<BTreeMap<u32, NetDevice>> {
-        let devices = self.devices.read()?;
+    /// Reads interrupts' affinity, devices' facts and namespaces' names again.
+    fn refresh_names(&mut self, devices: &BTreeMap<u32, NetDevice>) -> Result<()> {
         self.facts.devices = devices
             .values()
             .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
@@ -254,7 +254,19 @@ impl Live {
         if let Ok(names) = netns::names(&self.roots) {
             self.facts.names.set_netns(names);
         }
-        Ok(devices)
+        Ok(())
+    }
+
+    /// The devices, once more if one came or went before sysfs was read.
+    fn devices_as_in_sysfs(&mut self) -> Result<BTreeMap<u32, NetDevice>> {
+        for _ in 0..RETRIES {
+            let devices = self.devices.read()?;
+            if topology::nic::sysfs_shows(&self.roots.sys, &devices) {
+                return Ok(devices);
+            }
+        }
+        // Of another namespace.
+        Ok(self.devices.read()?)
     }
 
     /// Reads names and the topology again. Asks drivers and looks at every process: not for every interval.
@@ -262,7 +274,8 @@ impl Live {
         let began = Instant::now();
         self.changed = false;
         self.read_topology = Some(began);
-        let devices = self.refresh_names()?;
+        let devices = self.devices_as_in_sysfs()?;
+        self.refresh_names(&devices)?;
         let indices: Vec<u32> = devices.keys().copied().collect();
         let known = Known {
             devices: &devices,

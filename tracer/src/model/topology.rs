@@ -53,7 +53,7 @@ pub struct Nic {
     pub bus: Option<String>,
     /// NUMA node; `None` for −1 too.
     pub node: Option<u32>,
-    /// Receive queues by number.
+    /// Receive queues by number; empty where sysfs is of another network namespace (`nsenter`).
     pub rx_queues: BTreeMap<u32, RxQueue>,
     /// Transmit queues: `xps_cpus` mask by number, where the device has any.
     pub xps_cpus: BTreeMap<u32, String>,
@@ -121,7 +121,7 @@ pub struct Coalesce {
 pub struct Vector {
     /// Handler names as in /proc/interrupts.
     pub name: String,
-    /// Network device.
+    /// Network device; `None` where sysfs is of another network namespace.
     pub device: Option<String>,
     /// Queue.
     pub queue: Option<u32>,

@@ -79,14 +79,26 @@ fn known<T: Default>(family: &str, answer: Result<T, NetlinkError>) -> T {
 /// The whole topology but for processes. No part that cannot be read hides another.
 #[must_use]
 pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
-    let irqs = vector::read(&roots.sys, known.irqs);
-    let nic = |device: &NetDevice| -> Nic {
-        let mut nic = nic::read(
-            &roots.sys,
-            &device.name,
-            device.ifindex,
-            known.facts.get(&device.name),
+    let shown = nic::sysfs_shows(&roots.sys, known.devices);
+    let mut irqs = vector::read(&roots.sys, known.irqs);
+    if !shown {
+        log::info!(
+            "{} is not that of this network namespace: no queues and drivers from there",
+            roots.sys.display()
         );
+        for vector in irqs.values_mut() {
+            vector.device = None;
+        }
+    }
+    let nic = |device: &NetDevice| -> Nic {
+        let mut nic = if shown {
+            nic::read(&roots.sys, device, known.facts.get(&device.name))
+        } else {
+            Nic {
+                ifindex: device.ifindex,
+                ..Nic::default()
+            }
+        };
         nic::add_netlink(&mut nic, asked.settings.get(&device.ifindex), &asked.queues);
         nic::add_irqs_by_name(&mut nic, &device.name, &irqs);
         nic

@@ -7,30 +7,41 @@ use crate::{
     model::topology::{Nic, RxQueue, Vector},
     proc::{
         cpus::{number, parse_mask},
-        error::read_fact,
+        error::{ProcError, read as read_text, read_fact},
         ethtool::DeviceSettings,
-        netdev::DeviceFacts,
+        netdev::{DeviceFacts, NetDevice},
         queues::Queues,
     },
 };
 
-/// A device's part of sysfs. `facts` are what is known of a device of that name.
+/// Whether `<sys>/class/net` has exactly these devices. If not, it is that of another network namespace, which may have
+/// a device of the same name and index (`nsenter` and `setns` keep the mounts), or a device came or went just now.
 #[must_use]
-pub fn read(sys: &Path, name: &str, ifindex: u32, facts: Option<&DeviceFacts>) -> Nic {
+pub fn sysfs_shows(sys: &Path, devices: &BTreeMap<u32, NetDevice>) -> bool {
+    let shown = std::fs::read_dir(sys.join("class/net"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let ifindex = read_fact(&entry.path().join("ifindex"))?;
+            Some((number(&ifindex)?, entry.file_name().into_string().ok()?))
+        });
+    let shown: BTreeMap<u32, String> = shown.collect();
+    let devices = devices.values().map(|d| (d.ifindex, d.name.as_str()));
+    devices.eq(shown.iter().map(|(&index, name)| (index, name.as_str())))
+}
+
+/// A device's part of sysfs. `facts` are what is known of it already.
+#[must_use]
+pub fn read(sys: &Path, device: &NetDevice, facts: Option<&DeviceFacts>) -> Nic {
+    let directory = sys.join("class/net").join(&device.name);
     let mut nic = Nic {
-        ifindex,
+        ifindex: device.ifindex,
+        driver: facts.and_then(|facts| facts.driver.clone()),
+        node: facts.and_then(|facts| facts.numa_node),
+        bus: net_bus_device(&directory).and_then(|mut device| device.bus_names.pop()),
         ..Nic::default()
     };
-    let directory = sys.join("class/net").join(name);
-    // The sysfs of another namespace may have another device of that name (`nsenter` keeps the mounts).
-    let index = read_fact(&directory.join("ifindex"));
-    if index.is_none_or(|index| index != ifindex.to_string()) {
-        log::info!("{name} is not in {}: no queues from there", sys.display());
-        return nic;
-    }
-    nic.driver = facts.and_then(|facts| facts.driver.clone());
-    nic.node = facts.and_then(|facts| facts.numa_node);
-    nic.bus = net_bus_device(&directory).and_then(|mut device| device.bus_names.pop());
     nic.threaded = read_fact(&directory.join("threaded")).map(|mode| mode != "0");
     // −1 where nobody knows, EINVAL while the link is down.
     nic.speed = read_fact(&directory.join("speed"))
@@ -51,7 +62,8 @@ pub fn read(sys: &Path, name: &str, ifindex: u32, facts: Option<&DeviceFacts>) -
             continue;
         };
         if direction == "rx" {
-            nic.rx_queues.insert(index, rx_queue(&queue));
+            nic.rx_queues
+                .extend(rx_queue(&queue).map(|queue| (index, queue)));
         } else if direction == "tx"
             && let Some(mask) = read_fact(&queue.join("xps_cpus"))
         {
@@ -61,23 +73,25 @@ pub fn read(sys: &Path, name: &str, ifindex: u32, facts: Option<&DeviceFacts>) -
     nic
 }
 
-/// `queues/rx-N`. Without `CONFIG_RPS` RPS is off.
-fn rx_queue(queue: &Path) -> RxQueue {
-    let mask = read_fact(&queue.join("rps_cpus"));
-    let rps_cpus = mask.and_then(|mask| {
-        parse_mask(&mask)
-            .inspect_err(|error| log::info!("{}: {error}", queue.display()))
-            .ok()
-    });
-    RxQueue {
-        rps_cpus: rps_cpus.unwrap_or_default(),
+/// `queues/rx-N`; `None` if it is not known whether RPS is on there. Without `CONFIG_RPS` it is off.
+fn rx_queue(queue: &Path) -> Option<RxQueue> {
+    let mask = queue.join("rps_cpus");
+    let rps_cpus = match read_text(&mask) {
+        Ok(text) => parse_mask(&text).map_err(ProcError::from),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let rps_cpus = rps_cpus
+        .inspect_err(|error| log::info!("{}: {error}", mask.display()))
+        .ok()?;
+    Some(RxQueue {
+        rps_cpus,
         rps_flow_cnt: read_fact(&queue.join("rps_flow_cnt")).and_then(|flows| flows.parse().ok()),
         ..RxQueue::default()
-    }
+    })
 }
 
-/// Adds what netlink knows: settings and which NAPI instance serves which queue. Netlink alone knows of queues where
-/// sysfs is that of another namespace.
+/// Adds what netlink knows: settings, NAPI instances, and which of them serves which queue.
 pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Queues) {
     if let Some(settings) = settings {
         nic.ring = settings.ring;
@@ -88,7 +102,9 @@ pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Qu
     let instances = queues.napi.range(of_device.clone());
     nic.napi = instances.map(|(&(_, id), &napi)| (id, napi)).collect();
     for (&(_, index), &napi_id) in queues.rx.range(of_device) {
-        let queue = nic.rx_queues.entry(index).or_default();
+        let Some(queue) = nic.rx_queues.get_mut(&index) else {
+            continue;
+        };
         let napi = napi_id.and_then(|id| nic.napi.get(&id));
         queue.napi_id = napi_id;
         queue.irq = napi.and_then(|napi| napi.irq);

@@ -286,60 +286,77 @@ fn a_virtual_device_has_queues_and_no_bus() {
     assert_eq!(got.devices["veth0"], expected);
 }
 
+/// Settings and queues of interface 9.
+fn asked() -> Asked {
+    let settings = DeviceSettings {
+        ring: Some(Range {
+            now: 256,
+            max: Some(4096),
+        }),
+        channels: None,
+        coalesce: Some(Coalesce {
+            rx_usecs: Some(3),
+            ..Coalesce::default()
+        }),
+    };
+    let rx = [
+        ((8, 1), None),
+        ((9, 0), Some(8193)),
+        ((9, 2), Some(1)),
+        ((10, 0), None),
+    ];
+    Asked {
+        settings: [(9, settings)].into(),
+        queues: Queues {
+            rx: rx.into(),
+            napi: [((9, 8193), INSTANCE), ((10, 8200), INSTANCE)].into(),
+        },
+    }
+}
+
+const INSTANCE: NapiInstance = NapiInstance {
+    irq: Some(33),
+    pid: Some(4242),
+};
+
+#[test]
+fn netlink_tells_the_instance_thread_and_interrupt_of_a_queue() {
+    let tree = Tree::new();
+    veth(&tree, "eth0", 9);
+    let got = topology(&tree, &[(9, "eth0")], &none(), &asked());
+    let eth0 = &got.devices["eth0"];
+    assert_eq!(eth0.napi, [(8193, INSTANCE)].into());
+    let queue = &eth0.rx_queues[&0];
+    assert_eq!(
+        (queue.napi_id, queue.irq, queue.napi_pid),
+        (Some(8193), Some(33), Some(4242))
+    );
+    // Nobody knows the RPS mask of a queue that sysfs does not have.
+    assert_eq!(eth0.rx_queues.len(), 1);
+}
+
 #[test]
 fn sysfs_of_another_namespace_is_not_believed_but_netlink_is() {
     let tree = Tree::new();
-    veth(&tree, "eth0", 7);
-    let asked = Asked {
-        settings: [(
-            9,
-            DeviceSettings {
-                ring: Some(Range {
-                    now: 256,
-                    max: Some(4096),
-                }),
-                channels: None,
-                coalesce: Some(Coalesce {
-                    rx_usecs: Some(3),
-                    ..Coalesce::default()
-                }),
-            },
-        )]
-        .into(),
-        queues: Queues {
-            rx: [
-                ((8, 1), None),
-                ((9, 0), Some(8193)),
-                ((9, 2), Some(1)),
-                ((10, 0), None),
-            ]
-            .into(),
-            napi: [(
-                (9, 8193),
-                NapiInstance {
-                    irq: Some(33),
-                    pid: Some(4242),
-                },
-            )]
-            .into(),
-        },
+    pci_nic(&tree, "eth0", 9, "0000:01:00.0", 1, 1, 40);
+    veth(&tree, "docker0", 10);
+    let irqs = interrupts(&tree, &[(40, "eth0-TxRx-0".to_owned())]);
+    let got = topology(&tree, &[(9, "eth0")], &irqs, &asked());
+    let expected = Nic {
+        ifindex: 9,
+        napi: [(8193, INSTANCE)].into(),
+        ring: Some(Range {
+            now: 256,
+            max: Some(4096),
+        }),
+        coalesce: asked().settings[&9].coalesce,
+        ..Nic::default()
     };
-    let got = topology(&tree, &[(9, "eth0")], &none(), &asked);
-    let eth0 = &got.devices["eth0"];
-    assert_eq!(eth0.ring.unwrap().now, 256);
-    assert_eq!(eth0.coalesce.unwrap().rx_usecs, Some(3));
-    assert!(eth0.xps_cpus.is_empty());
-    let served = RxQueue {
-        napi_id: Some(8193),
-        irq: Some(33),
-        napi_pid: Some(4242),
-        ..RxQueue::default()
-    };
-    let instance_gone = RxQueue {
-        napi_id: Some(1),
-        ..RxQueue::default()
-    };
-    assert_eq!(eth0.rx_queues, [(0, served), (2, instance_gone)].into());
+    assert_eq!(got.devices["eth0"], expected);
+    assert_eq!(
+        (&got.irqs[&40].device, got.irqs[&40].queue),
+        (&None, Some(0))
+    );
 }
 
 #[test]
@@ -368,15 +385,16 @@ fn a_queue_takes_the_vector_that_receives() {
 }
 
 #[test]
-fn a_mangled_mask_hides_only_itself() {
+fn a_mangled_mask_is_not_taken_for_none() {
     let tree = Tree::new();
     let directory = veth(&tree, "veth0", 7);
     tree.file(&format!("{directory}/queues/rx-0/rps_cpus"), "zz");
-    tree.remove(&format!("{directory}/queues/tx-0/xps_cpus"));
+    tree.file(&format!("{directory}/queues/rx-1/rps_flow_cnt"), "0");
     let got = topology(&tree, &[(7, "veth0")], &none(), &Asked::default());
     let nic = &got.devices["veth0"];
-    assert!(nic.rx_queues[&0].rps_cpus.is_empty() && nic.xps_cpus.is_empty());
-    assert_eq!(nic.rx_queues[&0].rps_flow_cnt, Some(4096));
+    assert!(!nic.rx_queues.contains_key(&0));
+    assert!(nic.rx_queues[&1].rps_cpus.is_empty(), "no CONFIG_RPS");
+    assert_eq!(nic.xps_cpus.len(), 1);
 }
 
 #[test]

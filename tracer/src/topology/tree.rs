@@ -43,10 +43,6 @@ impl Tree {
         self
     }
 
-    pub(super) fn remove(&self, path: &str) {
-        fs::remove_file(self.root.path().join(path)).unwrap();
-    }
-
     pub(super) fn sys(&self) -> &Path {
         &self.roots.sys
     }
