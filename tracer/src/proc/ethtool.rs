@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::netlink::{
-    Ask, Family, GenericNetlink, NetlinkError, number_of, push_attribute, u32_of, value_of,
+use super::{
+    genetlink::{Ask, Family, GenericNetlink},
+    netlink::{NetlinkError, number_of, push_attribute, u32_of, value_of},
 };
 use crate::model::topology::{Coalesce, Range};
 
@@ -146,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::netlink::captured::{bytes, replies},
+        super::genetlink::captured::{bytes, replies},
         *,
     };
 

@@ -4,6 +4,7 @@
 pub mod cpus;
 pub mod error;
 pub mod ethtool;
+pub mod genetlink;
 pub mod interrupts;
 pub mod netdev;
 pub mod netlink;

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::netlink::{Ask, GenericNetlink, NetlinkError, u32_of};
+use super::{
+    genetlink::{Ask, GenericNetlink},
+    netlink::{NetlinkError, u32_of},
+};
 use crate::model::topology::NapiInstance;
 
 /// What the kernel says about queues and NAPI instances of a namespace.
@@ -77,7 +80,7 @@ fn instance(reply: &[u8]) -> Option<((u32, u32), NapiInstance)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::netlink::captured::replies, *};
+    use super::{super::genetlink::captured::replies, *};
 
     /// Queues of lo (1) and eth0 (4, `virtio_net`) on 6.18.
     const QUEUES: &str = "2c0000001400000008000000bb5f00000a010000080001000000000008000300000000000800020001000000\

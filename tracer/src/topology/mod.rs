@@ -21,8 +21,9 @@ use crate::{
     proc::{
         Roots,
         ethtool::{self, DeviceSettings},
+        genetlink::GenericNetlink,
         netdev::{DeviceFacts, NetDevice},
-        netlink::{GenericNetlink, NetlinkError},
+        netlink::NetlinkError,
         queues::{self, Queues},
     },
 };
