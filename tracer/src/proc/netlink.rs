@@ -26,13 +26,23 @@ impl NetlinkError {
     /// True if the kernel or the driver has nothing like it, as opposed to a failure.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        let Self::Kernel { source, .. } = self else {
-            return false;
-        };
         matches!(
-            source.raw_os_error(),
+            self.errno(),
             Some(libc::EOPNOTSUPP | libc::ENOENT | libc::ENODEV)
         )
+    }
+
+    /// True if no answer came in time.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        self.errno() == Some(libc::EAGAIN)
+    }
+
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Kernel { source, .. } => source.raw_os_error(),
+            Self::Malformed(_) => None,
+        }
     }
 }
 

@@ -90,6 +90,10 @@ fn interrupts(tree: &Tree, rows: &[(u32, String)]) -> Interrupts {
     let mut text = "CPU0\n".to_owned();
     for (irq, name) in rows {
         writeln!(text, "{irq}: 0 PCI-MSIX-0000:00:03.0 1-edge {name}").unwrap();
+        // Of other things than network devices only the row is looked at.
+        if name.starts_with("nvme") {
+            continue;
+        }
         let directory = format!("proc/irq/{irq}");
         tree.file(&format!("{directory}/smp_affinity_list"), "0-127")
             .file(
