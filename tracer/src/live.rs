@@ -272,10 +272,11 @@ impl Live {
     /// Reads names and the topology again. Asks drivers and looks at every process: not for every interval.
     pub fn refresh_topology(&mut self) -> Result<()> {
         let began = Instant::now();
-        self.changed = false;
         self.read_topology = Some(began);
         let devices = self.devices_as_in_sysfs()?;
-        self.refresh_names(&devices)?;
+        if let Err(error) = self.refresh_names(&devices) {
+            log::info!("interrupts as they were read before: {error:#}");
+        }
         let indices: Vec<u32> = devices.keys().copied().collect();
         let known = Known {
             devices: &devices,
@@ -284,6 +285,7 @@ impl Live {
         };
         let topology = topology::gather(&self.roots, known, &Asked::read(&indices));
         self.facts.topology = Some(topology);
+        self.changed = false;
         log::debug!("topology read in {} ms", began.elapsed().as_millis());
         Ok(())
     }

@@ -105,7 +105,7 @@ fn replies(
     replies
 }
 
-/// The header of a request; 5.7 to 5.12 refuse a dump without one.
+/// The header of a request. Older kernels refuse a dump without one.
 fn header(index: Option<u32>) -> Vec<u8> {
     let mut inner = Vec::new();
     if let Some(index) = index {
