@@ -24,6 +24,7 @@ pub mod peer;
 pub mod sites;
 pub mod soak;
 pub mod tcp_queue;
+pub mod topology;
 pub mod two_tracers;
 
 /// Whether scenarios say what they saw; off, a scenario that passes is silent.
@@ -166,6 +167,7 @@ pub fn all() -> Vec<Scenario> {
         details::SCENARIOS,
         tcp_queue::SCENARIOS,
         devices::SCENARIOS,
+        topology::SCENARIOS,
         hidden_names::SCENARIOS,
         budget::SCENARIOS,
         hard_irqs::SCENARIOS,

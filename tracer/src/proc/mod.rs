@@ -3,9 +3,13 @@
 
 pub mod cpus;
 pub mod error;
+pub mod ethtool;
+pub mod genetlink;
 pub mod interrupts;
 pub mod netdev;
+pub mod netlink;
 pub mod netns;
+pub mod queues;
 pub mod roots;
 pub mod softirqs;
 pub mod softnet;

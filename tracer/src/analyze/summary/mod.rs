@@ -18,6 +18,7 @@ use super::{answer::answer, details::Collected, names::Names, notes};
 use crate::{
     model::{
         report::{HookStatus, Host, Report, SCHEMA},
+        topology::Topology,
         window::Window,
     },
     proc::netdev::DeviceFacts,
@@ -37,6 +38,8 @@ pub struct Facts {
     pub irqs: BTreeMap<u32, IrqFacts>,
     /// Devices by name.
     pub devices: BTreeMap<String, DeviceFacts>,
+    /// What the host is made of and how it is set; `None` before it was read.
+    pub topology: Option<Topology>,
     /// Interface indices that the report is restricted to, in tracer's namespace; empty: all.
     pub interfaces: BTreeMap<u32, String>,
     /// Kinds of detail asked for.
@@ -113,7 +116,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         drops: drops.shown,
         findings: Vec::new(),
         abstained: Vec::new(),
-        topology: None,
+        topology: collected.and_then(|_| facts.topology.clone()),
         protocols: BTreeMap::new(),
         notes: facts
             .notes
