@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -44,7 +44,7 @@ use crate::{
         softnet::SoftnetRow,
         stat, sysctl,
     },
-    topology::{self, process::Sample},
+    topology::{self, Asked, Known, process::Sample, seen::Seen},
 };
 
 /// What to watch and how.
@@ -83,6 +83,8 @@ pub struct UnknownInterface {
 const NSEC_PER_SEC: u64 = 1_000_000_000;
 /// Times that a garbled file is read again.
 const RETRIES: u32 = 3;
+/// The topology is read again for a change at most this often, but for the end of the run.
+const REFRESH: Duration = Duration::from_secs(10);
 
 /// The attached programs and all that is read beside them.
 pub struct Live {
@@ -95,6 +97,10 @@ pub struct Live {
     irqs: BTreeSet<u32>,
     attendance: Attendance,
     processes: Sample,
+    seen: Seen,
+    /// Something came or went since the topology was read.
+    changed: bool,
+    read_topology: Option<Instant>,
     /// Names and facts for the report.
     pub facts: Facts,
 }
@@ -130,9 +136,13 @@ impl Live {
             irqs: BTreeSet::new(),
             attendance: Attendance::default(),
             processes: Sample::default(),
+            seen: Seen::default(),
+            changed: false,
+            read_topology: None,
             facts,
         };
-        live.refresh_topology()?;
+        let devices = live.devices.read()?;
+        live.refresh_names(&devices)?;
         Ok((live, details))
     }
 
@@ -205,6 +215,7 @@ impl Live {
         self.irqs.extend(interrupts.device.keys());
         traced.hooks = self.programs.hooks();
         self.learn_names(&traced, &devices);
+        self.changed |= self.seen.see(&online, &devices, &interrupts.device);
         Ok(Snapshot {
             monotonic_ns,
             unix_ns: clock_ns(ClockId::Realtime),
@@ -281,8 +292,7 @@ impl Live {
     }
 
     /// Reads interrupts' affinity, devices' facts and namespaces' names again.
-    pub fn refresh_topology(&mut self) -> Result<()> {
-        let devices = self.devices.read()?;
+    fn refresh_names(&mut self, devices: &BTreeMap<u32, NetDevice>) -> Result<()> {
         self.facts.devices = devices
             .values()
             .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
@@ -298,6 +308,48 @@ impl Live {
             self.facts.names.set_netns(names);
         }
         Ok(())
+    }
+
+    /// The devices, once more if one came or went before sysfs was read.
+    fn devices_as_in_sysfs(&mut self) -> Result<BTreeMap<u32, NetDevice>> {
+        for _ in 0..RETRIES {
+            let devices = self.devices.read()?;
+            if topology::nic::sysfs_shows(&self.roots.sys, &devices) {
+                return Ok(devices);
+            }
+        }
+        // Of another namespace.
+        Ok(self.devices.read()?)
+    }
+
+    /// Reads names and the topology again. Asks drivers and looks at every process: not for every interval.
+    pub fn refresh_topology(&mut self) -> Result<()> {
+        let began = Instant::now();
+        self.read_topology = Some(began);
+        let devices = self.devices_as_in_sysfs()?;
+        if let Err(error) = self.refresh_names(&devices) {
+            log::info!("interrupts as they were read before: {error:#}");
+        }
+        let indices: Vec<u32> = devices.keys().copied().collect();
+        let known = Known {
+            devices: &devices,
+            facts: &self.facts.devices,
+            irqs: &self.facts.irqs,
+        };
+        let topology = topology::gather(&self.roots, known, &Asked::read(&indices));
+        self.facts.topology = Some(topology);
+        self.changed = false;
+        log::debug!("topology read in {} ms", began.elapsed().as_millis());
+        Ok(())
+    }
+
+    /// The same if a CPU, a device or an interrupt came or went, but not for each of many in a row.
+    pub fn refresh_changed_topology(&mut self) -> Result<()> {
+        let lately = |read: Instant| read.elapsed() < REFRESH;
+        if !self.changed || self.read_topology.is_some_and(lately) {
+            return Ok(());
+        }
+        self.refresh_topology()
     }
 
     /// The future that prints the programs' log lines.
@@ -457,6 +509,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         names,
         irqs: BTreeMap::new(),
         devices: BTreeMap::new(),
+        topology: None,
         interfaces,
         kinds: Vec::new(),
         budget_known: false,
@@ -542,7 +595,7 @@ fn between(
     }
 }
 
-fn ns(duration: std::time::Duration) -> u64 {
+fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -25,6 +25,7 @@ pub mod protocols;
 pub mod sites;
 pub mod soak;
 pub mod tcp_queue;
+pub mod topology;
 pub mod two_tracers;
 pub mod victim;
 
@@ -170,6 +171,7 @@ pub fn all() -> Vec<Scenario> {
         protocols::SCENARIOS,
         victim::SCENARIOS,
         devices::SCENARIOS,
+        topology::SCENARIOS,
         hidden_names::SCENARIOS,
         budget::SCENARIOS,
         hard_irqs::SCENARIOS,

@@ -19,7 +19,7 @@ pub struct Topology {
     pub sysctls: BTreeMap<String, String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
-    /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …).
+    /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …; `unknown`: a nameless one).
     pub hypervisor: Option<String>,
     /// Processes that used CPU time in the window and own sockets, the busiest first. Bounded.
     pub processes: Vec<Process>,
@@ -49,15 +49,18 @@ pub struct Nic {
     pub ifindex: u32,
     /// Driver; `None` for a device without a bus.
     pub driver: Option<String>,
-    /// Bus device, `0000:01:00.0`; `None` for a virtual device.
+    /// Bus device, `0000:01:00.0`, for virtio the PCI function; `None` for a virtual device.
     pub bus: Option<String>,
     /// NUMA node; `None` for −1 too.
     pub node: Option<u32>,
-    /// Receive queues by number.
+    /// Receive queues by number; empty where sysfs is of another network namespace (`nsenter`).
     pub rx_queues: BTreeMap<u32, RxQueue>,
     /// Transmit queues: `xps_cpus` mask by number, where the device has any.
     pub xps_cpus: BTreeMap<u32, String>,
-    /// `/sys/class/net/NAME/threaded` is set.
+    /// NAPI instances by id, those that no queue names too (netdev netlink, 6.8).
+    #[serde(default)]
+    pub napi: BTreeMap<u32, NapiInstance>,
+    /// `/sys/class/net/NAME/threaded` is set (5.12).
     pub threaded: Option<bool>,
     /// Speed, Mb/s.
     pub speed: Option<u32>,
@@ -82,6 +85,15 @@ pub struct RxQueue {
     pub irq: Option<u32>,
     /// Thread that polls it (netdev netlink; threaded NAPI).
     pub napi_pid: Option<u32>,
+}
+
+/// A NAPI instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NapiInstance {
+    /// Its interrupt, if the driver tells (`netif_napi_set_irq`).
+    pub irq: Option<u32>,
+    /// Thread that polls it; `None` unless NAPI is threaded.
+    pub pid: Option<u32>,
 }
 
 /// A value that the device has now and the largest it takes.
@@ -109,7 +121,7 @@ pub struct Coalesce {
 pub struct Vector {
     /// Handler names as in /proc/interrupts.
     pub name: String,
-    /// Network device.
+    /// Network device; `None` where sysfs is of another network namespace.
     pub device: Option<String>,
     /// Queue.
     pub queue: Option<u32>,
@@ -132,6 +144,9 @@ pub struct Irqbalance {
     pub args: Vec<String>,
     /// IRQs that it leaves alone (`--banirq`).
     pub banned_irqs: Vec<u32>,
+    /// CPUs to which it gives none (`IRQBALANCE_BANNED_CPULIST`, `IRQBALANCE_BANNED_CPUS`).
+    #[serde(default)]
+    pub banned_cpus: Vec<u32>,
 }
 
 /// A process that competes with interrupts.

@@ -114,6 +114,37 @@ pub fn parse_list(text: &str) -> Result<Vec<u32>, ParseError> {
     Ok(cpus)
 }
 
+/// Parses a CPU mask as the kernel prints it (`%*pb`): hexadecimal words of 32 CPUs, the highest first, with commas
+/// between them (`3,00000001`: CPUs 0, 32 and 33).
+pub fn parse_mask(text: &str) -> Result<Vec<u32>, ParseError> {
+    let fail = |what: String| ParseError::new("CPU mask", 1, what);
+    let words: Vec<&str> = text.trim().split(',').collect();
+    let mut cpus = Vec::new();
+    for (base, (index, word)) in (0..MAX_CPUS)
+        .step_by(32)
+        .zip(words.iter().enumerate().rev())
+    {
+        // Only the highest word may be short: it ends with the last possible CPU.
+        let is_word = match index {
+            0 => (1..=8).contains(&word.len()),
+            _ => word.len() == 8,
+        } && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bits = u32::from_str_radix(word, 16)
+            .ok()
+            .filter(|_| is_word)
+            .ok_or_else(|| fail(format!("`{word}` is no word of a mask")))?;
+        cpus.extend(
+            (0..32)
+                .filter(|bit| bits & 1 << bit != 0)
+                .map(|bit| base + bit),
+        );
+    }
+    if words.len() > MAX_CPUS as usize / 32 {
+        return Err(fail(format!("{} words are too many", words.len())));
+    }
+    Ok(cpus)
+}
+
 /// The list of `cpus` as the kernel prints it. Ids must ascend.
 #[must_use]
 pub fn format_list(cpus: &[u32]) -> String {
@@ -192,6 +223,54 @@ mod tests {
     #[test]
     fn an_empty_list_has_no_cpus() {
         assert!(parse_list("\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_mask_of_several_words_is_parsed() {
+        assert_eq!(parse_mask("3\n").unwrap(), [0, 1]);
+        assert_eq!(parse_mask("00\n").unwrap(), [0u32; 0]);
+        assert_eq!(
+            parse_mask("80000000,00000000,00000000,00010001").unwrap(),
+            [0, 16, 127]
+        );
+        for text in [
+            "",
+            "0x3",
+            "3,1",
+            "123456789",
+            "+1",
+            "f,,00000000",
+            "g",
+            "1,000000000",
+        ] {
+            assert!(parse_mask(text).is_err(), "{text}");
+        }
+        assert!(parse_mask(&"00000000,".repeat(3000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_mask_parses_to_the_cpus_it_was_made_of(
+            cpus in proptest::collection::btree_set(0u32..2048, 0..80),
+            spare in 0usize..3,
+        ) {
+            let words = cpus.last().map_or(0, |last| *last as usize / 32) + 1 + spare;
+            let mut mask = vec![0u32; words];
+            for cpu in &cpus {
+                mask[*cpu as usize / 32] |= 1 << (cpu % 32);
+            }
+            let text: Vec<_> = mask.iter().rev().map(|word| format!("{word:08x}")).collect();
+            let parsed = parse_mask(&text.join(",")).unwrap();
+            prop_assert_eq!(parsed, cpus.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_text_makes_the_mask_parser_panic(text in ".*", close in "[,0-9a-f]{0,60}") {
+            let _ = parse_mask(&text);
+            if let Ok(cpus) = parse_mask(&close) {
+                prop_assert!(cpus.is_sorted_by(|a, b| a < b));
+            }
+        }
     }
 
     #[test]

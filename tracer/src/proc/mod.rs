@@ -4,10 +4,14 @@
 pub mod cpus;
 pub mod driver_stats;
 pub mod error;
+pub mod ethtool;
+pub mod genetlink;
 pub mod interrupts;
 pub mod netdev;
+pub mod netlink;
 pub mod netns;
 pub mod pid;
+pub mod queues;
 pub mod roots;
 pub mod snmp;
 pub mod softirqs;

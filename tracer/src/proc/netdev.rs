@@ -3,14 +3,14 @@
 //! Counters come from one `RTM_GETLINK` dump a read; what changes rarely (driver, node, queues, RPS)
 //! from sysfs, once a device. /proc/net/dev is no substitute: it adds `rx_missed_errors` to `rx_dropped`.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{collections::BTreeMap, io, path::Path};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NlasIterator,
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NlasIterator};
+
+use super::{
+    error::read_fact,
+    netlink::{Message, NetlinkError, Socket},
 };
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
-
-use super::error::read_fact;
 
 /// One device; counters cumulative since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,136 +62,60 @@ pub enum NetDeviceError {
     Malformed(String),
 }
 
-/// A route netlink socket. It belongs to the network namespace that it was opened in.
-#[derive(Debug)]
-pub struct NetDevices {
-    socket: OwnedFd,
-    sequence: u32,
-    buffer: Vec<u8>,
+impl From<NetlinkError> for NetDeviceError {
+    fn from(error: NetlinkError) -> Self {
+        match error {
+            NetlinkError::Kernel { step, source } => Self::Kernel { step, source },
+            NetlinkError::Malformed(what) => Self::Malformed(what),
+        }
+    }
 }
 
-/// The kernel sends a dump in parts of at most 32 KiB, unless one device alone needs more.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// A route netlink socket. It belongs to the network namespace that it was opened in.
+#[derive(Debug)]
+pub struct NetDevices(Socket);
+
 /// Dumps until one was not disturbed by a change of devices; the last is taken as it is.
 const ATTEMPTS: u32 = 3;
 /// `struct ifinfomsg`.
 const IFINFOMSG_BYTES: usize = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 
 impl NetDevices {
     /// Opens the socket.
     pub fn open() -> Result<Self, NetDeviceError> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            // No protocol is NETLINK_ROUTE, which is 0.
-            None,
-        )
-        .map_err(kernel("socket"))?;
-        // The kernel answers at once; this is for the case that it does not answer at all.
-        sockopt::set_socket_timeout(
-            &socket,
-            sockopt::Timeout::Recv,
-            Some(Duration::from_secs(1)),
-        )
-        .map_err(kernel("timeout"))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: vec![0; BUFFER_BYTES],
-        })
+        Ok(Self(Socket::open(None)?))
     }
 
     /// All devices with their counters, by interface index.
     pub fn read(&mut self) -> Result<BTreeMap<u32, NetDevice>, NetDeviceError> {
         let mut dump = Dump::default();
         for _ in 0..ATTEMPTS {
-            dump = self.dump()?;
+            dump = Dump::default();
+            let all = [0; IFINFOMSG_BYTES];
+            self.0.ask(libc::RTM_GETLINK, NLM_F_DUMP, &all, |message| {
+                dump.add(message)
+            })?;
             if !dump.interrupted {
                 break;
             }
         }
         Ok(dump.devices)
     }
-
-    fn dump(&mut self) -> Result<Dump, NetDeviceError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let kernel_address = netlink::SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(
-            &self.socket,
-            &request(self.sequence),
-            SendFlags::empty(),
-            &kernel_address,
-        )
-        .map_err(kernel("request"))?;
-        let mut dump = Dump::default();
-        while !dump.done {
-            let (received, whole) = rustix::io::retry_on_intr(|| {
-                rustix::net::recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC)
-            })
-            .map_err(kernel("answer"))?;
-            let Some(datagram) = self.buffer.get(..received).filter(|_| whole == received) else {
-                return Err(NetDeviceError::Malformed(format!(
-                    "{whole} bytes in one part, at most {BUFFER_BYTES} expected"
-                )));
-            };
-            dump.add(datagram, self.sequence)?;
-        }
-        Ok(dump)
-    }
-}
-
-fn kernel<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> NetDeviceError {
-    move |source| NetDeviceError::Kernel {
-        step,
-        source: source.into(),
-    }
-}
-
-fn request(sequence: u32) -> [u8; 16 + IFINFOMSG_BYTES] {
-    let mut bytes = [0; 16 + IFINFOMSG_BYTES];
-    let length = u32::try_from(bytes.len()).unwrap_or_default();
-    let mut header = NetlinkBuffer::new(&mut bytes);
-    header.set_length(length);
-    header.set_message_type(libc::RTM_GETLINK);
-    header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
-    header.set_sequence_number(sequence);
-    bytes
 }
 
 /// A dump as far as it was received.
 #[derive(Debug, Default)]
 struct Dump {
     devices: BTreeMap<u32, NetDevice>,
-    done: bool,
     interrupted: bool,
 }
 
 impl Dump {
-    /// Adds one datagram. Messages of another request (an earlier dump given up) are left alone.
-    fn add(&mut self, mut datagram: &[u8], sequence: u32) -> Result<(), NetDeviceError> {
-        while !self.done && !datagram.is_empty() {
-            let message = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;
-            let length = message.length() as usize;
-            if message.sequence_number() == sequence {
-                self.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
-                match message.message_type() {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        self.done = true;
-                        end_of_dump(message.payload())?;
-                    }
-                    libc::RTM_NEWLINK => {
-                        let device = parse_link(message.payload())?;
-                        self.devices.insert(device.ifindex, device);
-                    }
-                    _ => {}
-                }
-            }
-            datagram = datagram
-                .get(length.next_multiple_of(4)..)
-                .unwrap_or_default();
+    fn add(&mut self, message: Message) -> Result<(), NetDeviceError> {
+        self.interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+        if message.kind == libc::RTM_NEWLINK {
+            let device = parse_link(message.payload)?;
+            self.devices.insert(device.ifindex, device);
         }
         Ok(())
     }
@@ -199,18 +123,6 @@ impl Dump {
 
 fn malformed(error: impl std::fmt::Display) -> NetDeviceError {
     NetDeviceError::Malformed(error.to_string())
-}
-
-/// The end of a dump carries 0 or a negative errno.
-fn end_of_dump(payload: &[u8]) -> Result<(), NetDeviceError> {
-    let code = payload.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
-    if code == 0 {
-        return Ok(());
-    }
-    Err(NetDeviceError::Kernel {
-        step: "dump",
-        source: io::Error::from_raw_os_error(code.saturating_neg()),
-    })
 }
 
 /// One `RTM_NEWLINK`: `struct ifinfomsg`, then attributes. Attributes other than name and statistics
@@ -322,7 +234,17 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::netlink::{NLMSG_DONE, NLMSG_ERROR, Progress, take},
+        *,
+    };
+
+    /// What one datagram adds to a dump that is request number `sequence`.
+    fn dump(datagram: &[u8], sequence: u32) -> Result<(Dump, Progress), NetDeviceError> {
+        let mut dump = Dump::default();
+        let progress = take(datagram, sequence, &mut |message| dump.add(message))?;
+        Ok((dump, progress))
+    }
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(value.len() + 4).unwrap();
@@ -363,9 +285,8 @@ mod tests {
 
     #[test]
     fn rx_dropped_and_rx_missed_errors_are_told_apart() {
-        let mut dump = Dump::default();
-        dump.add(&dump_of_two(), 7).unwrap();
-        assert!(dump.done && !dump.interrupted);
+        let (dump, progress) = dump(&dump_of_two(), 7).unwrap();
+        assert!(progress == Progress::Done && !dump.interrupted);
         assert_eq!(dump.devices.len(), 2);
         assert_eq!(
             dump.devices[&4],
@@ -384,23 +305,20 @@ mod tests {
 
     #[test]
     fn answers_to_another_request_are_left_alone() {
-        let mut dump = Dump::default();
-        dump.add(&dump_of_two(), 8).unwrap();
-        assert!(!dump.done && dump.devices.is_empty());
+        let (dump, progress) = dump(&dump_of_two(), 8).unwrap();
+        assert!(progress == Progress::More && dump.devices.is_empty());
     }
 
     #[test]
     fn an_interrupted_dump_is_noticed() {
-        let mut dump = Dump::default();
         let datagram = message(libc::RTM_NEWLINK, NLM_F_DUMP_INTR, 7, &link(1, "lo"));
-        dump.add(&datagram, 7).unwrap();
-        assert!(dump.interrupted);
+        assert!(dump(&datagram, 7).unwrap().0.interrupted);
     }
 
     #[test]
     fn the_kernels_refusal_is_an_error() {
         let datagram = message(NLMSG_ERROR, 0, 7, &(-libc::EPERM).to_ne_bytes());
-        let error = Dump::default().add(&datagram, 7).unwrap_err();
+        let error = dump(&datagram, 7).unwrap_err();
         assert!(error.to_string().contains("not permitted"), "{error}");
     }
 
@@ -461,7 +379,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Dump::default().add(&bytes, 0);
+            let _ = dump(&bytes, 0);
             let _ = parse_link(&bytes);
         }
 
@@ -469,8 +387,8 @@ mod tests {
         fn a_mangled_dump_does_not_panic(at in 0..dump_of_two().len(), with in any::<u8>(), cut in 0..dump_of_two().len()) {
             let mut bytes = dump_of_two();
             bytes[at] = with;
-            let _ = Dump::default().add(&bytes, 7);
-            let _ = Dump::default().add(&bytes[..cut], 7);
+            let _ = dump(&bytes, 7);
+            let _ = dump(&bytes[..cut], 7);
         }
     }
 }

@@ -82,7 +82,7 @@ pub fn net_bus_devices(sys: &Path) -> Vec<NetBusDevice> {
     devices
 }
 
-fn net_bus_device(class: &Path) -> Option<NetBusDevice> {
+pub(super) fn net_bus_device(class: &Path) -> Option<NetBusDevice> {
     let mut bus = std::fs::canonicalize(class.join("device")).ok()?;
     let mut device = NetBusDevice {
         name: utf8(class.file_name())?,

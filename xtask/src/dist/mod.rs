@@ -22,7 +22,7 @@ const SIZE_LIMIT: u64 = 15 << 20;
 /// Builds `target/dist/tracer`, checks it and prints its size and sha256.
 pub fn dist(offline: bool) -> Result<()> {
     setup(Purpose::Dist, offline)?;
-    let built = build_static(&["--package", "tracer"])?.join("tracer");
+    let built = build_static(&["--package", "tracer"], offline)?.join("tracer");
     let directory = command::target_dir().join("dist");
     let binary = directory.join("tracer");
     fs::create_dir_all(&directory)
@@ -58,7 +58,7 @@ pub fn dist(offline: bool) -> Result<()> {
 /// Builds what `packages`, arguments of cargo, name, as static binaries; returns the directory that they are in.
 ///
 /// With a target named, the flags below reach neither build scripts nor the eBPF object.
-pub fn build_static(packages: &[&str]) -> Result<PathBuf> {
+pub fn build_static(packages: &[&str], offline: bool) -> Result<PathBuf> {
     let rustc = command::output(Command::new("rustc").args(["--version", "--verbose"]))?;
     let target = rustc
         .lines()
@@ -83,7 +83,8 @@ pub fn build_static(packages: &[&str]) -> Result<PathBuf> {
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
             .args(["build", "--release", "--locked"])
             .args(packages)
-            .args(["--target", target]),
+            .args(["--target", target])
+            .args(offline.then_some("--offline")),
     )?;
     Ok(command::target_dir().join(target).join("release"))
 }

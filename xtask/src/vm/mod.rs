@@ -49,6 +49,7 @@ pub enum Format {
 }
 
 /// What to boot and what to run there.
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Kernel of Debian: 5.10, 6.1, 6.12, 7.2 (bullseye, bookworm, trixie, sid), each also as NAME-cloud, 6.12-rt,
@@ -81,6 +82,9 @@ pub struct Options {
     /// Machines at a time
     #[arg(long, value_name = "N", default_value_t = AT_A_TIME)]
     jobs: usize,
+    /// Run what failed once more in a new machine; a scenario that passes then is reported as flaky, with why it failed
+    #[arg(long)]
+    retry: bool,
     /// How to print the results
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -100,7 +104,7 @@ fn kernel_names() -> Vec<&'static str> {
 /// Prints the matrix; fails if anything in it did.
 pub fn vm_test(options: &Options) -> Result<()> {
     setup(Purpose::Test, options.offline)?;
-    let binaries = build()?;
+    let binaries = build(options.offline)?;
     if options.list {
         return list(&binaries);
     }
@@ -132,17 +136,19 @@ pub fn matrix(offline: bool) -> Result<Totals> {
         modules: None,
         append: String::new(),
         jobs: AT_A_TIME,
+        retry: true,
         format: Format::Text,
         verbose: false,
         offline,
     };
-    let machines = run_all(&options, &build()?)?;
+    let machines = run_all(&options, &build(offline)?)?;
     print!("{}", table::text(&machines));
     Ok(table::totals(&machines))
 }
 
-fn build() -> Result<Binaries> {
-    let directory = build_static(&["--package", "tracer", "--package", "tracer-tests", "--bins"])?;
+fn build(offline: bool) -> Result<Binaries> {
+    let packages = ["--package", "tracer", "--package", "tracer-tests", "--bins"];
+    let directory = build_static(&packages, offline)?;
     Ok(Binaries {
         guest: directory.join("tracer-guest"),
         tracer: directory.join("tracer"),
@@ -232,19 +238,33 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                         };
                         let files = runs.join(name);
                         let arguments = format!("{} {}", task.kernel_arguments, options.append);
-                        run_one(
-                            &files,
-                            kernel,
-                            &tools,
-                            binaries,
-                            task,
-                            accelerator,
-                            &arguments,
-                        )
-                        .unwrap_or_else(|error| MachineResult {
-                            failure: Some(format!("{error:#}")),
-                            ..MachineResult::default()
-                        })
+                        let run = |files: &Path, task: &Task| {
+                            run_one(
+                                files,
+                                kernel,
+                                &tools,
+                                binaries,
+                                task,
+                                accelerator,
+                                &arguments,
+                            )
+                            .unwrap_or_else(|error| MachineResult {
+                                failure: Some(format!("{error:#}")),
+                                ..MachineResult::default()
+                            })
+                        };
+                        let result = run(&files, task);
+                        let failed = result.failed_scenarios();
+                        if !options.retry || failed.is_empty() {
+                            return result;
+                        }
+                        eprintln!("{}: once more: {}", kernel.name, failed.join(", "));
+                        let again = Task {
+                            scenarios: failed,
+                            ..task.clone()
+                        };
+                        let files = PathBuf::from(format!("{}-again", files.display()));
+                        result.retried(run(&files, &again))
                     });
                     let result = of_tasks.reduce(MachineResult::and).unwrap_or_default();
                     results

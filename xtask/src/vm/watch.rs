@@ -101,6 +101,37 @@ impl MachineResult {
             aborts: self.aborts + other.aborts,
         }
     }
+
+    /// Scenarios worth another try: a machine that broke has told enough.
+    pub fn failed_scenarios(&self) -> Vec<String> {
+        let failed = self.scenarios.iter();
+        let failed = failed.filter(|one| self.failure.is_none() && one.outcome == Outcome::Fail);
+        failed.map(|one| one.scenario.clone()).collect()
+    }
+
+    /// With `second`, the new try of what failed. What passes there keeps why it failed at first.
+    pub fn retried(mut self, second: Self) -> Self {
+        for one in &mut self.scenarios {
+            let passed = |again: &&ScenarioResult| {
+                again.scenario == one.scenario && again.outcome == Outcome::Pass
+            };
+            if one.outcome == Outcome::Fail
+                && let Some(again) = second.scenarios.iter().find(passed)
+            {
+                let first = one.reason.take().unwrap_or_default();
+                one.reason = Some(format!(
+                    "FLAKY, passed at the second try; at first: {first}"
+                ));
+                one.outcome = Outcome::Pass;
+                one.seconds += again.seconds;
+            }
+        }
+        self.seconds += second.seconds;
+        self.failure = self.failure.or(second.failure);
+        self.aborts += second.aborts;
+        self.files.extend(second.files);
+        self
+    }
 }
 
 /// Runs the machine to its end. An aborted QEMU says nothing about the scenarios: all of it is done again.
@@ -351,6 +382,38 @@ mod tests {
         assert_eq!(watch.stalled_boot(), None);
         let result = watch.finish(Duration::ZERO, Path::new("c"));
         assert_eq!((result.failure, result.warnings.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_scenario_that_passes_at_the_second_try_is_called_flaky_and_one_that_fails_again_failed() {
+        let one = |scenario: &str, outcome, reason: Option<&str>| ScenarioResult {
+            scenario: scenario.to_owned(),
+            outcome,
+            reason: reason.map(str::to_owned),
+            seconds: 1.0,
+            log: String::new(),
+        };
+        let machine = |scenarios| MachineResult {
+            scenarios,
+            ..MachineResult::default()
+        };
+        let first = machine(vec![
+            one("a", Outcome::Fail, Some("17 of 18")),
+            one("b", Outcome::Fail, Some("none")),
+            one("c", Outcome::Pass, None),
+        ]);
+        assert_eq!(first.failed_scenarios(), ["a", "b"]);
+        let second = machine(vec![
+            one("a", Outcome::Pass, None),
+            one("b", Outcome::Fail, Some("none")),
+        ]);
+        let result = first.retried(second);
+        let outcomes: Vec<_> = result.scenarios.iter().map(|one| one.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Pass, Outcome::Fail, Outcome::Pass]);
+        let reason = result.scenarios[0].reason.as_deref();
+        assert!(
+            reason.is_some_and(|reason| reason.contains("FLAKY") && reason.contains("17 of 18"))
+        );
     }
 
     #[test]

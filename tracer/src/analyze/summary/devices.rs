@@ -10,6 +10,7 @@ pub(super) fn devices(window: &Window, facts: &Facts) -> Vec<Device> {
         .filter(|d| facts.interfaces.is_empty() || facts.interfaces.contains_key(&d.ifindex))
         .map(|d| {
             let known = facts.devices.get(&d.name);
+            let nic = facts.topology.as_ref().and_then(|t| t.devices.get(&d.name));
             Device {
                 name: d.name.clone(),
                 ifindex: d.ifindex,
@@ -23,7 +24,7 @@ pub(super) fn devices(window: &Window, facts: &Facts) -> Vec<Device> {
                 rx_nohandler: d.rx_nohandler,
                 queues: known.and_then(|k| k.rx_queues),
                 rps: known.and_then(|k| k.rps_cpus.first().cloned()),
-                ring: None,
+                ring: nic.and_then(|nic| nic.ring).map(|ring| ring.now),
                 driver_stats: window
                     .driver_stats
                     .get(&d.ifindex)

@@ -19,7 +19,7 @@ use super::{answer::answer, details::Collected, names::Names, notes};
 use crate::{
     model::{
         report::{HookStatus, Host, Report, SCHEMA},
-        topology::Process,
+        topology::{Process, Topology},
         window::Window,
     },
     proc::netdev::DeviceFacts,
@@ -39,6 +39,8 @@ pub struct Facts {
     pub irqs: BTreeMap<u32, IrqFacts>,
     /// Devices by name.
     pub devices: BTreeMap<String, DeviceFacts>,
+    /// What the host is made of and how it is set; `None` before it was read.
+    pub topology: Option<Topology>,
     /// Interface indices that the report is restricted to, in tracer's namespace; empty: all.
     pub interfaces: BTreeMap<u32, String>,
     /// Kinds of detail asked for.
@@ -121,7 +123,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         drops: drops.shown,
         findings: Vec::new(),
         abstained: Vec::new(),
-        topology: None,
+        topology: collected.and_then(|_| facts.topology.clone()),
         protocols: window.protocols.clone(),
         notes: facts
             .notes

@@ -7,6 +7,7 @@ use crate::{
     analyze::names::{Function, Kernel},
     model::{
         report::{Hook, Reconciliation, Softnet},
+        topology::{Nic, Range},
         window::Counted,
     },
     proc::netdev::NetDevice,
@@ -58,6 +59,7 @@ fn facts(hidden: bool) -> Facts {
         names,
         irqs: BTreeMap::new(),
         devices: BTreeMap::new(),
+        topology: None,
         interfaces: BTreeMap::new(),
         kinds: Kind::ALL.to_vec(),
         budget_known: true,
@@ -328,4 +330,36 @@ fn interrupts_of_a_renamed_device_are_shown_by_either_name() {
     facts.names.devices.insert((OWN, 2), "wan0".to_owned());
     assert!(facts.shows_name(Some("eth0")) && facts.shows_name(Some("wan0")));
     assert!(!facts.shows_name(Some("eth1")) && !facts.shows_name(None));
+}
+
+#[test]
+fn the_summary_alone_carries_the_topology_and_devices_have_their_ring() {
+    let mut window = window(&[]);
+    window.devices = ["eth0", "eth1"]
+        .map(|name| NetDevice {
+            name: name.to_owned(),
+            ..NetDevice::default()
+        })
+        .into();
+    let mut facts = facts(false);
+    assert_eq!(
+        summarize(&window, &facts, Some(&Collected::default())).topology,
+        None
+    );
+    let nic = Nic {
+        ring: Some(Range {
+            now: 512,
+            max: None,
+        }),
+        ..Nic::default()
+    };
+    let mut topology = Topology::default();
+    topology.devices.insert("eth0".to_owned(), nic);
+    facts.topology = Some(topology);
+    let report = summarize(&window, &facts, None);
+    assert_eq!(report.topology, None);
+    let rings: Vec<_> = report.devices.iter().map(|d| d.ring).collect();
+    assert_eq!(rings, [Some(512), None]);
+    let summary = summarize(&window, &facts, Some(&Collected::default()));
+    assert_eq!(summary.topology, facts.topology);
 }

@@ -74,6 +74,10 @@ impl Session {
         let start = tokio::time::Instant::now();
         let end = self.args.duration.map(|d| start + d);
         let every = self.args.interval;
+        // Not before attaching is done and said: only the report at the end wants it.
+        if let Err(error) = self.live.refresh_topology() {
+            log::warn!("topology is not known yet: {error:#}");
+        }
         let mut ticks = interval_at(start + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drains = interval_at(start + DRAIN, DRAIN);
@@ -158,7 +162,11 @@ impl Session {
         let report = since(&self.last);
         let since_start = self.screen.is_some().then(|| since(&self.first));
         self.last = now;
-        self.show(report, since_start.as_ref())
+        self.show(report, since_start.as_ref())?;
+        if let Err(error) = self.live.refresh_changed_topology() {
+            log::info!("topology as it was before the change: {error:#}");
+        }
+        Ok(())
     }
 
     /// Shows an interval; a screen also tells what happened `since_start`.
@@ -208,7 +216,7 @@ impl Session {
         }
         end.traced.undecodable = self.details.undecodable();
         if let Err(error) = self.live.refresh_topology() {
-            log::warn!("topology as it was at the start: {error:#}");
+            log::warn!("topology as it was read before: {error:#}");
         }
         self.live.note_absent_cpus(&self.first, &end);
         let window = Window::between(&self.first, &end);

@@ -58,6 +58,7 @@ fn facts(reasons: &'static [&'static str]) -> Facts {
         names,
         irqs: BTreeMap::new(),
         devices: BTreeMap::new(),
+        topology: None,
         interfaces: BTreeMap::new(),
         kinds: Vec::new(),
         budget_known: true,

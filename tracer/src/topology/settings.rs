@@ -1,0 +1,87 @@
+//! The settings under /proc/sys that rules look at.
+
+use std::collections::BTreeMap;
+
+use crate::proc::{Roots, error::read_fact, netns};
+
+/// Kept by each network namespace on its own.
+const OWN: [&str; 5] = [
+    "net.core.somaxconn",
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_count",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_max_syn_backlog",
+];
+
+/// Of the whole host. Most kernels show them in the host's own network namespace alone.
+const WHOLE_HOST: [&str; 10] = [
+    "net.core.netdev_max_backlog",
+    "net.core.netdev_budget",
+    "net.core.netdev_budget_usecs",
+    "net.core.dev_weight",
+    "net.core.flow_limit_cpu_bitmap",
+    "net.core.flow_limit_table_len",
+    "net.core.rps_sock_flow_entries",
+    "net.core.rmem_max",
+    "net.core.rmem_default",
+    "net.ipv4.udp_mem",
+];
+
+/// Those that can be read, by dotted name.
+#[must_use]
+pub fn read(roots: &Roots) -> BTreeMap<String, String> {
+    let mut settings = values(roots, OWN);
+    let here = values(roots, WHOLE_HOST);
+    if here.len() < WHOLE_HOST.len() {
+        // Also for those that no namespace has: the kernel may have been built without.
+        let there = netns::in_init_netns(roots, |roots| Some(values(roots, WHOLE_HOST)));
+        settings.extend(there.unwrap_or_default());
+    }
+    settings.extend(here);
+    let missing: Vec<_> = OWN
+        .into_iter()
+        .chain(WHOLE_HOST)
+        .filter(|&name| !settings.contains_key(name))
+        .collect();
+    if !missing.is_empty() {
+        log::info!("settings that cannot be read: {}", missing.join(", "));
+    }
+    settings
+}
+
+fn values<const N: usize>(roots: &Roots, names: [&str; N]) -> BTreeMap<String, String> {
+    let value = |name: &str| read_fact(&roots.proc.join("sys").join(name.replace('.', "/")));
+    names
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), value(name)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_absent_and_hides_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = Roots {
+            proc: root.path().into(),
+            ..Roots::default()
+        };
+        for (file, value) in [
+            ("sys/net/core/rmem_max", "212992\n"),
+            ("sys/net/core/netdev_max_backlog", ""),
+            ("sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n"),
+        ] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        }
+        let settings = read(&roots);
+        assert_eq!(settings.len(), 2);
+        assert_eq!(settings["net.core.rmem_max"], "212992");
+        assert_eq!(settings["net.ipv4.tcp_rmem"], "4096\t131072\t6291456");
+    }
+}
