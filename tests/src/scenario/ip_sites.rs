@@ -1,7 +1,8 @@
 //! Provokes two ends of a packet in IP itself: a time to live that runs out at a router, and an IP protocol that
 //! nobody handles.
 //!
-//! Asserts what `sites` does of its drops, against the namespace's own counters.
+//! Asserts what `sites` does of its drops, against the namespace's own counters, and that these stand in tracer's
+//! reconciliation with as many.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
@@ -16,9 +17,16 @@ use tracer::model::report::Stage;
 
 use super::{
     Need, Scenario,
+    protocols::reconciled,
+    repeat,
     sites::{Expected, PACKETS, observe},
 };
-use crate::{kernel::snmp, netns::Pair, setting};
+use crate::{
+    kernel::{drop_reason, snmp},
+    netns::Pair,
+    setting,
+    tracer::Outcome,
+};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Program("ip")];
 
@@ -27,12 +35,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a_packet_whose_time_to_live_ran_out_is_named",
         needs: NEEDS,
-        run: expired,
+        run: || repeat(expired),
     },
     Scenario {
         name: "a_packet_of_an_unknown_ip_protocol_is_a_benign_drop",
         needs: NEEDS,
-        run: unknown_protocol,
+        run: || repeat(unknown_protocol),
     },
 ];
 
@@ -72,7 +80,16 @@ fn expired() -> Result<()> {
         stage: &[Stage::Ip],
         benign: false,
     }
-    .check(&outcome, PACKETS)
+    .check(&outcome, PACKETS)?;
+    beside_its_counter(&outcome, "Ip.InHdrErrors", "IP_INHDR")
+}
+
+/// tracer's own reconciliation comes to the same, where there is a reason to tell the drops by.
+fn beside_its_counter(outcome: &Outcome, counter: &str, reason: &str) -> Result<()> {
+    if drop_reason(reason)?.is_some() {
+        reconciled(outcome, counter, PACKETS)?;
+    }
+    Ok(())
 }
 
 fn unknown_protocol() -> Result<()> {
@@ -90,7 +107,8 @@ fn unknown_protocol() -> Result<()> {
         stage: &[Stage::Ip],
         benign: true,
     }
-    .check(&outcome, PACKETS)
+    .check(&outcome, PACKETS)?;
+    beside_its_counter(&outcome, "Ip.InUnknownProtos", "IP_NOPROTO")
 }
 
 /// An IP header written by hand and some payload; the kernel fills in length and checksum.

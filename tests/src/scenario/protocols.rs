@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
-use tracer::model::report::{Reconciliation, Report};
+use tracer::model::report::Reconciliation;
 
 use super::{
     Need, Scenario, fewer, note, repeat,
@@ -15,6 +15,7 @@ use crate::{
     flood::Flood,
     kernel::{drop_reason, snmp},
     netns::Pair,
+    tracer::Outcome,
 };
 
 /// This file's scenarios.
@@ -38,7 +39,6 @@ fn udp() -> Result<()> {
         pair.sender.run(send_with_wrong_checksum)?
     })?;
     let report = &outcome.summary;
-    let missed = outcome.missed_at("kfree_skb");
     let mut counted = 0;
     for name in NAMES {
         let expected = snmp(&pair.receiver, "Udp", name)?;
@@ -51,17 +51,19 @@ fn udp() -> Result<()> {
         );
         counted += expected;
         if drop_reason("NO_SOCKET")?.is_some() {
-            reconciled(report, &key, expected, missed)?;
+            reconciled(&outcome, &key, expected)?;
         }
     }
     if drop_reason("NO_SOCKET")?.is_none() {
-        reconciled(report, "Udp.InErrors + Udp.NoPorts", counted, missed)?;
+        reconciled(&outcome, "Udp.InErrors + Udp.NoPorts", counted)?;
     }
     Ok(())
 }
 
-fn reconciled(report: &Report, counter: &str, expected: u64, missed: u64) -> Result<()> {
-    let rows = &report.reconciliation;
+/// The row of `counter` has `expected` on both sides.
+pub(super) fn reconciled(outcome: &Outcome, counter: &str, expected: u64) -> Result<()> {
+    let missed = outcome.missed_at("kfree_skb");
+    let rows = &outcome.summary.reconciliation;
     let row = rows.iter().find(|row| row.counter == counter);
     let row: &Reconciliation = row.with_context(|| format!("no {counter}: {rows:#?}"))?;
     let traced = row.traced.with_context(|| format!("not traced: {row:?}"))?;

@@ -165,12 +165,14 @@ pub(super) const RELATIONS: &[Relation] = &[
         Stage::Ip,
         Some(V4),
     ),
-    one(
-        &["IpExt.InTruncatedPkts"],
-        &["PKT_TOO_SMALL"],
-        Stage::Ip,
-        Some(V4),
-    ),
+    Relation {
+        counters: &["IpExt.InTruncatedPkts"],
+        without: &[],
+        reasons: &["PKT_TOO_SMALL"],
+        stage: Stage::Ip,
+        functions: &["ip_rcv_core", "ip_rcv"],
+        protocol: Some(V4),
+    },
     one(
         &["TcpExt.IPReversePathFilter"],
         &["IP_RPFILTER"],
@@ -191,12 +193,14 @@ pub(super) const RELATIONS: &[Relation] = &[
         Some(V6),
     ),
     one(&["Ip6.InNoRoutes"], &["IP_INNOROUTES"], Stage::Ip, Some(V6)),
-    one(
-        &["Ip6.InTruncatedPkts"],
-        &["PKT_TOO_SMALL"],
-        Stage::Ip,
-        Some(V6),
-    ),
+    Relation {
+        counters: &["Ip6.InTruncatedPkts"],
+        without: &[],
+        reasons: &["PKT_TOO_SMALL"],
+        stage: Stage::Ip,
+        functions: &["ip6_rcv_core", "ipv6_rcv"],
+        protocol: Some(V6),
+    },
     one(
         &["TcpExt.TCPBacklogDrop"],
         &["SOCKET_BACKLOG"],
