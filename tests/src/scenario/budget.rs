@@ -14,7 +14,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
 };
@@ -182,8 +182,30 @@ fn compare(seen: &Bracket<u32>, ticks: u64) -> Result<Cpu> {
             fewer("runs that ended with work left", traced, inner)?;
         }
     }
+    reconciled(seen)?;
     let target = report.cpus.iter().find(|cpu| cpu.cpu == TARGET_CPU);
     Ok(target.cloned().unwrap_or_default())
+}
+
+/// tracer's own reconciliation has the kernel's count, and nothing is left unexplained.
+fn reconciled(seen: &Bracket<u32>) -> Result<()> {
+    let rows = &seen.reports[0].reconciliation;
+    let row = rows
+        .iter()
+        .find(|row| row.counter == "softnet_stat time_squeeze total")
+        .with_context(|| format!("no time_squeeze: {rows:#?}"))?;
+    let [inner, outer] = [&seen.inner, &seen.outer].map(|by_cpu| by_cpu.values().sum::<u64>());
+    ensure!(
+        (inner..=outer).contains(&row.delta),
+        "time_squeeze rose by {inner} to {outer}: {row:?}"
+    );
+    note(format_args!("{row:?}"));
+    if row.unexplained != Some(0) {
+        let what = "runs that ended with work left, in the reconciliation";
+        fewer(what, row.traced.unwrap_or(0), row.delta)?;
+    }
+    ensure!(row.unexplained == Some(0), "unexplained: {row:?}");
+    Ok(())
 }
 
 /// Runs that the kernel counted and tracer did not, polls outside a run and runs without an end: each of them says that
