@@ -15,10 +15,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{
-    host::CannotRun,
-    live::{UnknownInterface, is_broken_pipe},
-};
+use crate::{host::CannotRun, live::UnknownInterface};
 
 /// Tells on which CPU, in which kernel function and why this host drops packets.
 ///
@@ -121,4 +118,11 @@ fn status(error: &anyhow::Error) -> u8 {
     } else {
         1
     }
+}
+
+/// Whether writing failed because the reader of stdout went away.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

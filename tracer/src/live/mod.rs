@@ -1,84 +1,45 @@
 //! The live source: the running kernel, watched. Gathers the host's facts, starts the programs,
 //! takes snapshots.
 
+mod between;
+mod running;
+mod start;
+
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    io,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rustix::time::ClockId;
-use tracer_common::{
-    counter::NET_RX,
-    event::Kind,
-    layout::{Layout, Settings},
-};
+use tracer_common::layout::Settings;
 
+pub use self::start::{Options, UnknownInterface, budget, start_parameters};
+use self::{
+    between::between,
+    start::{facts, interfaces, settings},
+};
 use crate::{
-    analyze::{
-        names::{Function, Kernel, Names},
-        summary::Facts,
-    },
-    bpf::{self, Choice, Details, HOOKS, Programs, Start},
+    analyze::summary::Facts,
+    bpf::{Details, HOOKS, Programs},
     host::CannotRun,
-    kernel::{
-        facts::KernelFacts,
-        hz::{tick_ns, usecs_to_jiffies},
-        symbols::{self, Symbols},
-    },
+    kernel::{facts::KernelFacts, hz::tick_ns},
     model::{
-        report::{HookStatus, Host},
-        snapshot::{Between, Gaps, KernelCounters, Runs, Snapshot, Traced},
+        report::HookStatus,
+        snapshot::{Gaps, KernelCounters, Snapshot, Traced},
     },
     proc::{
         Roots, cpus,
-        cpus::{Attendance, Cpus},
+        cpus::Attendance,
         driver_stats::DriverStats,
         interrupts::Interrupts,
         netdev::{DeviceFacts, NetDevice, NetDevices},
         netns, snmp,
         softirqs::Softirqs,
-        softnet,
-        softnet::SoftnetRow,
-        stat, sysctl,
+        softnet, stat,
     },
     topology::{self, Asked, Known, process::Sample, seen::Seen},
 };
-
-/// What to watch and how.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Devices to restrict the report to; empty: all.
-    pub interfaces: Vec<String>,
-    /// Kinds of detail.
-    pub kinds: Vec<Kind>,
-    /// Details per second, kind and CPU; `None`: no limit.
-    pub detail_rate: Option<u32>,
-    /// Size of the ring, bytes.
-    pub ring_bytes: u32,
-    /// Size of the drop table.
-    pub drop_sites: u32,
-    /// By index in [`HOOKS`].
-    pub choices: Vec<Choice>,
-    /// Log lines from inside the programs.
-    pub log: bool,
-}
-
-/// A device that `--interface` named does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no network device '{name}' here; there are: {}; a device of another namespace: \
-     ip netns exec NS tracer run …",
-    known.join(", ")
-)]
-pub struct UnknownInterface {
-    /// As given.
-    pub name: String,
-    /// Those that exist in tracer's network namespace.
-    pub known: Vec<String>,
-}
 
 const NSEC_PER_SEC: u64 = 1_000_000_000;
 /// Times that a garbled file is read again.
@@ -371,230 +332,6 @@ impl Live {
     }
 }
 
-/// Budgets that no run reaches, for when the true ones are not known.
-const NEVER: Settings = Settings {
-    netdev_budget: u64::MAX,
-    netdev_budget_jiffies: u64::MAX,
-};
-
-/// What to hand to [`Programs::start`] on this host.
-pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start> {
-    let roots = Roots::default();
-    let cpus = Cpus::read(&roots.sys)?;
-    let tick_ns = tick_ns();
-    let interrupts = Interrupts::read(&roots.proc)?;
-    Ok(Start {
-        layout: layout(options, kernel, &cpus, &interrupts, tick_ns),
-        settings: settings(&roots, tick_ns).unwrap_or(NEVER),
-        ring_bytes: options.ring_bytes,
-        drop_sites: options.drop_sites,
-        choices: options.choices.clone(),
-        possible: cpus.possible,
-        log: options.log,
-    })
-}
-
-/// `netdev_budget` (packets) and `netdev_budget_usecs`; `None` if they cannot be read. Only the
-/// host's own network namespace has them.
-#[must_use]
-pub fn budget(roots: &Roots) -> Option<(u32, u32)> {
-    sysctl::netdev_budget(roots).or_else(|| netns::in_init_netns(roots, sysctl::netdev_budget))
-}
-
-fn settings(roots: &Roots, tick_ns: u64) -> Option<Settings> {
-    let (packets, usecs) = budget(roots)?;
-    Some(Settings {
-        netdev_budget: u64::from(packets),
-        netdev_budget_jiffies: usecs_to_jiffies(usecs, tick_ns),
-    })
-}
-
-fn interfaces(wanted: &[String], devices: &mut NetDevices) -> Result<BTreeMap<u32, String>> {
-    if wanted.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let known = devices.read()?;
-    let mut found = BTreeMap::new();
-    for name in wanted {
-        match known.values().find(|d| d.name == *name) {
-            Some(device) => found.insert(device.ifindex, name.clone()),
-            None => {
-                return Err(UnknownInterface {
-                    name: name.clone(),
-                    known: known.into_values().map(|d| d.name).collect(),
-                }
-                .into());
-            }
-        };
-    }
-    Ok(found)
-}
-
-/// A window of the rate limit lasts at most this long.
-const DETAIL_WINDOW_NS: u64 = 125_000_000;
-
-fn layout(
-    options: &Options,
-    kernel: &KernelFacts,
-    cpus: &Cpus,
-    interrupts: &Interrupts,
-    tick_ns: u64,
-) -> Layout {
-    let mut layout = Layout::UNKNOWN;
-    kernel.fill(&mut layout);
-    layout.headers = u32::from(bpf::may_read_kernel_memory());
-    layout.cpus = cpus.possible.last().map_or(1, |last| last + 1);
-    let irqs = interrupts
-        .device
-        .keys()
-        .next_back()
-        .map_or(0, |last| last + 1);
-    // Room for devices that are plugged in during the run.
-    layout.irqs = (irqs + 128).next_power_of_two();
-    layout.details = options
-        .kinds
-        .iter()
-        .fold(0, |mask, kind| mask | 1 << *kind as u32);
-    (layout.detail_burst, layout.detail_shift) = detail_window(options.detail_rate, tick_ns);
-    layout.ring_wake_bytes = options.ring_bytes / 2;
-    layout
-}
-
-/// Details a window and log2 of the window in jiffies, for `rate` a second.
-fn detail_window(rate: Option<u32>, tick_ns: u64) -> (u32, u32) {
-    let Some(rate) = rate else {
-        return (u32::MAX, 0);
-    };
-    let shift = (DETAIL_WINDOW_NS / tick_ns.max(1)).max(1).ilog2();
-    let window_ns = tick_ns << shift;
-    let burst = u64::from(rate) * window_ns / 1_000_000_000;
-    let burst = u32::try_from(burst).unwrap_or(u32::MAX - 1);
-    (if rate == 0 { 0 } else { burst.max(1) }, shift)
-}
-
-fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) -> Result<Facts> {
-    let cpus = Cpus::read(&roots.sys)?;
-    let mut notes = Vec::new();
-    if symbols::are_hidden(&roots.proc.join("kallsyms")) {
-        notes.push(
-            "kallsyms shows no addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing): \
-             drop sites are addresses; sysctl kernel.kptr_restrict=1 shows names to root"
-                .to_owned(),
-        );
-    }
-    if !bpf::may_read_kernel_memory() {
-        notes.push(
-            "kernel memory is off limits (lockdown=confidentiality): raw_tp cannot be used, and details have no \
-             addresses and ports; boot with lockdown=integrity"
-                .to_owned(),
-        );
-    }
-    let names_full_backlog = kernel.reasons.value("CPU_BACKLOG").is_some();
-    let uname = rustix::system::uname();
-    let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
-    let mut names = Names::new(Box::new(Running {
-        roots: roots.clone(),
-        symbols: RefCell::new(None),
-        kernel,
-    }));
-    names.own_netns = netns::own_inode(roots).unwrap_or(0);
-    Ok(Facts {
-        host: Host {
-            name: text(uname.nodename()),
-            kernel: text(uname.release()),
-            cpus: u32::try_from(cpus.online.len()).context("number of CPUs")?,
-            nodes: cpus.nodes,
-        },
-        node_of: cpus.node_of,
-        names,
-        irqs: BTreeMap::new(),
-        devices: BTreeMap::new(),
-        topology: None,
-        interfaces,
-        kinds: Vec::new(),
-        budget_known: false,
-        names_full_backlog,
-        processes: Vec::new(),
-        notes,
-    })
-}
-
-/// Names of the running kernel. Symbols are read when the first drop wants one: that costs some MiB
-/// and tens of ms, which a host without drops need not pay; and again for a new site after a module was
-/// loaded, whose functions the older table does not have.
-struct Running {
-    roots: Roots,
-    symbols: RefCell<Option<(Vec<String>, Symbols)>>,
-    kernel: KernelFacts,
-}
-
-impl Kernel for Running {
-    fn function(&self, return_address: u64) -> Option<Function> {
-        let modules = loaded_modules(&self.roots);
-        let mut symbols = self.symbols.borrow_mut();
-        if symbols.as_ref().is_none_or(|(then, _)| *then != modules) {
-            // The old table goes before the new one comes: each has some MiB.
-            *symbols = None;
-            let path = self.roots.proc.join("kallsyms");
-            let read = Symbols::load(&path).unwrap_or_else(|error| {
-                log::warn!("{error}: drop sites are shown as addresses");
-                Symbols::Hidden
-            });
-            *symbols = Some((modules, read));
-        }
-        let (_, symbols) = symbols.as_ref()?;
-        let symbol = symbols.resolve_return_address(return_address)?;
-        Some(Function {
-            name: symbol.name.to_owned(),
-            module: symbol.module.map(str::to_owned),
-            offset: symbol.offset,
-        })
-    }
-
-    fn reason(&self, number: u32) -> Option<String> {
-        self.kernel.reason_name(number).map(str::to_owned)
-    }
-}
-
-/// Name and address of each module, which change when one is loaded; not its users, which come and go.
-fn loaded_modules(roots: &Roots) -> Vec<String> {
-    let text = std::fs::read_to_string(roots.proc.join("modules")).unwrap_or_default();
-    let name_and_address = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        Some(format!("{} {}", words.next()?, words.nth(4)?))
-    };
-    text.lines().filter_map(name_and_address).collect()
-}
-
-fn between(
-    early: &BTreeMap<u32, Runs>,
-    traced: &Traced,
-    late: &BTreeMap<u32, Runs>,
-    softnet: &BTreeMap<u32, SoftnetRow>,
-    softnet_after: &BTreeMap<u32, SoftnetRow>,
-) -> Between {
-    let net_rx = traced.cpus.iter().filter_map(|(cpu, now)| {
-        let early = early.get(cpu)?;
-        let entries = now.softirqs[NET_RX as usize]
-            .runs
-            .wrapping_sub(early.net_rx_entries);
-        let runs = now.net_rx_runs.wrapping_sub(early.net_rx_runs);
-        Some((*cpu, entries.max(runs)))
-    });
-    let refused = softnet_after.iter().filter_map(|(cpu, after)| {
-        let refused = after.dropped.wrapping_sub(softnet.get(cpu)?.dropped);
-        Some((*cpu, u64::from(refused)))
-    });
-    let hardirqs = late
-        .iter()
-        .filter_map(|(cpu, late)| Some(late.hardirqs.wrapping_sub(traced.cpus.get(cpu)?.hardirqs)));
-    Between {
-        net_rx: net_rx.filter(|(_, n)| *n != 0).collect(),
-        softnet_dropped: refused.filter(|(_, n)| *n != 0).collect(),
-        hardirqs: hardirqs.sum(),
-    }
-}
-
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -603,40 +340,4 @@ fn clock_ns(clock: ClockId) -> u64 {
     let now = rustix::time::clock_gettime(clock);
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
-}
-
-/// Whether writing failed because the reader of stdout went away.
-#[must_use]
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_limit_allows_about_the_rate_at_any_tick() {
-        for hz in [100u64, 250, 300, 1000] {
-            let tick_ns = 1_000_000_000 / hz;
-            for rate in [100, 1000, 1_000_000] {
-                let (burst, shift) = detail_window(Some(rate), tick_ns);
-                let windows_a_second = 1e9 / (tick_ns << shift) as f64;
-                let allowed = f64::from(burst) * windows_a_second;
-                let ratio = allowed / f64::from(rate);
-                assert!(
-                    (0.5..=1.3).contains(&ratio),
-                    "HZ={hz} rate={rate}: {allowed}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_rate_of_zero_sends_nothing_and_no_limit_sends_all() {
-        assert_eq!(detail_window(Some(0), 4_000_000).0, 0);
-        assert_eq!(detail_window(None, 4_000_000).0, u32::MAX);
-    }
 }
