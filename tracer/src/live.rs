@@ -18,6 +18,7 @@ use tracer_common::{
 use crate::{
     analyze::{
         names::{Function, Kernel, Names},
+        rules::threshold::Thresholds,
         summary::Facts,
     },
     bpf::{self, Choice, Details, HOOKS, Programs, Start},
@@ -58,6 +59,8 @@ pub struct Options {
     pub drop_sites: u32,
     /// By index in [`HOOKS`].
     pub choices: Vec<Choice>,
+    /// From where on something is a finding.
+    pub thresholds: Thresholds,
     /// Log lines from inside the programs.
     pub log: bool,
 }
@@ -112,6 +115,7 @@ impl Live {
         let settings = settings(&roots, tick_ns);
         let mut facts = facts(&roots, kernel, interfaces)?;
         facts.kinds.clone_from(&options.kinds);
+        facts.thresholds = options.thresholds.clone();
         facts.budget_known = settings.is_some();
         let mut live = Self {
             roots,
@@ -408,6 +412,7 @@ fn facts(roots: &Roots, kernel: KernelFacts, interfaces: BTreeMap<u32, String>) 
         kinds: Vec::new(),
         budget_known: false,
         names_full_backlog,
+        thresholds: Thresholds::default(),
         notes,
     })
 }

@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Say more on stderr; twice: log lines from inside the eBPF programs too.
+    /// Say more on stderr, and which rules could not judge; twice: log lines from inside the eBPF programs too.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 

@@ -16,7 +16,7 @@ mod section;
 mod table;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

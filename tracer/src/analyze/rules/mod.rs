@@ -6,18 +6,29 @@ pub mod threshold;
 mod backlog;
 mod case;
 mod command;
+mod effective;
 mod found;
+mod irqbalance;
+mod ledger;
+mod outside;
 mod plan;
+mod polling;
 mod remote_node;
+mod ring;
 mod shared_cpu;
 mod single_cpu;
+mod sockets;
+mod squeeze;
+#[cfg(test)]
+mod tests;
+mod wait;
 
 use std::cmp::Reverse;
 
 pub use case::Case;
 pub use found::{Found, Verdict};
 
-use crate::model::finding::{Abstained, Finding};
+use crate::model::finding::{Abstained, Finding, Severity};
 
 /// One rule.
 pub struct Rule {
@@ -37,7 +48,7 @@ const fn rule(
     Rule { id, judge, causes }
 }
 
-/// Every rule, in the order in which findings of equal severity are told.
+/// Every rule, in the order in which findings of equal severity are told: causes before effects.
 pub const RULES: &[Rule] = &[
     rule(single_cpu::ID, single_cpu::judge, &[]),
     rule(backlog::ID, backlog::judge, &[single_cpu::ID]),
@@ -47,6 +58,46 @@ pub const RULES: &[Rule] = &[
         &[single_cpu::ID, backlog::ID],
     ),
     rule(remote_node::ID, remote_node::judge, &[single_cpu::ID]),
+    rule(ring::ID, ring::judge, &[single_cpu::ID]),
+    rule(outside::CLOUD, outside::cloud, &[]),
+    rule(outside::STEAL, outside::steal, &[]),
+    rule(sockets::SLOW_READER, sockets::slow_reader, &[]),
+    rule(sockets::SOCKET_BACKLOG, sockets::socket_backlog, &[]),
+    rule(sockets::LISTEN, sockets::listen, &[]),
+    rule(sockets::CONNTRACK, sockets::conntrack, &[]),
+    rule(
+        wait::ID,
+        wait::judge,
+        &[single_cpu::ID, backlog::ID, shared_cpu::ID, outside::STEAL],
+    ),
+    rule(
+        squeeze::ID,
+        squeeze::judge,
+        &[single_cpu::ID, backlog::ID, ring::ID],
+    ),
+    rule(ledger::RESIDUAL, ledger::residual, &[]),
+    rule(
+        irqbalance::ID,
+        irqbalance::judge,
+        &[
+            single_cpu::ID,
+            backlog::ID,
+            shared_cpu::ID,
+            remote_node::ID,
+            ring::ID,
+        ],
+    ),
+    rule(polling::IRQ_RATE, polling::irq_rate, &[single_cpu::ID]),
+    rule(effective::ID, effective::judge, &[single_cpu::ID]),
+    rule(
+        outside::SINGLE_QUEUE,
+        outside::single_queue,
+        &[single_cpu::ID],
+    ),
+    rule(polling::SUSTAINED, polling::sustained, &[single_cpu::ID]),
+    rule(polling::THREADED, polling::threaded, &[]),
+    rule(sockets::FIREWALL, sockets::firewall, &[]),
+    rule(ledger::ORDINARY, ledger::ordinary, &[]),
 ];
 
 /// Asks every rule: findings ranked, those that follow from another folded under it, and the rules that could not judge.
@@ -63,7 +114,36 @@ pub fn diagnose(case: Case<'_>) -> (Vec<Finding>, Vec<Abstained>) {
             }),
         }
     }
+    heed_irqbalance(&mut found);
     (fold(found), abstained)
+}
+
+/// Where another finding advises to pin interrupts, irqbalance would undo that.
+fn heed_irqbalance(found: &mut [Found]) {
+    let pins = |found: &Found| {
+        let mut commands = found
+            .finding
+            .advice
+            .iter()
+            .filter_map(|advice| advice.command.as_ref());
+        found.finding.rule != irqbalance::ID
+            && commands
+                .any(|command| command.contains("smp_affinity_list") && command.contains("echo"))
+    };
+    let Some(cpus) = found
+        .iter()
+        .find(|found| pins(found))
+        .map(|found| found.cpus.clone())
+    else {
+        return;
+    };
+    for daemon in found
+        .iter_mut()
+        .filter(|found| found.finding.rule == irqbalance::ID)
+    {
+        daemon.finding.severity = Severity::Warning;
+        daemon.cpus.extend(&cpus);
+    }
 }
 
 /// Ranks, and puts each finding under the one that it follows from. `found` is in the order of the rules.
@@ -111,7 +191,14 @@ fn without_repeats(child: &mut Finding, parent: &Finding) {
                 .iter()
                 .any(|advice| advice.command == *command)
     };
+    let before = child.advice.len();
     child.advice.retain(|advice| !said(&advice.command));
+    if child.advice.is_empty() && before > 0 {
+        child.advice.push(found::step(
+            format!("Follow the advice on {}", parent.rule),
+            "it ends this, too",
+        ));
+    }
     let said = |what: &String| parent.will_not_help.contains(what);
     child.will_not_help.retain(|what| !said(what));
 }

@@ -208,7 +208,10 @@ impl Plan {
         let cores = of(self.irq_cpus.len() as u64, "core");
         let advice = step(
             format!("Put the vectors of {} on CPUs {to}", self.device),
-            format!("one vector a core, {cores}{}", self.node_words()),
+            format!(
+                "its queues spread evenly over {cores}{}, one thread of each",
+                self.node_words()
+            ),
         );
         let advice = advice.command(affinity(&new)).risk(
             "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",

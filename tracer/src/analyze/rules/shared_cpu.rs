@@ -237,7 +237,7 @@ fn device<'a>(case: Case<'a>, cpus: &BTreeSet<u32>) -> Option<&'a str> {
 }
 
 /// Online CPUs of other cores on the same node, or anywhere.
-fn away_from(case: Case<'_>, cpus: &BTreeSet<u32>) -> Vec<u32> {
+pub(super) fn away_from(case: Case<'_>, cpus: &BTreeSet<u32>) -> Vec<u32> {
     let node = cpus.first().and_then(|cpu| case.node_of(*cpu));
     let free = |node| {
         let cores = super::plan::cores(case, node);
@@ -253,17 +253,24 @@ fn away_from(case: Case<'_>, cpus: &BTreeSet<u32>) -> Vec<u32> {
 }
 
 fn pins(victims: &[Victim<'_>], rest: &[u32], where_to: &str) -> Vec<Advice> {
+    let processes: Vec<&Process> = victims.iter().map(|victim| victim.process).collect();
+    move_all(&processes, rest, where_to)
+}
+
+/// Moves processes to the CPUs `rest`.
+pub(super) fn move_all(processes: &[&Process], rest: &[u32], where_to: &str) -> Vec<Advice> {
     if rest.is_empty() {
         return vec![step(
             "Give this host more CPUs, or the process another host",
             "no CPU is left that interrupts do not need",
         )];
     }
-    victims
+    let elsewhere = processes
         .iter()
         .take(TOLD)
-        .filter(|victim| victim.process.allowed != rest)
-        .map(|victim| pin(victim.process, rest, where_to))
+        .filter(|process| process.allowed != rest);
+    elsewhere
+        .map(|process| pin(process, rest, where_to))
         .collect()
 }
 

@@ -244,10 +244,7 @@ impl Funnel<'_> {
         let found = found.advice(plan.spread());
         let found = found.advice(self.more_queues(&plan));
         let found = found.advice(plan.steer(case));
-        found.useless(format!(
-            "spreading, if it is one flow: neither RSS nor RPS can split one ({} on {device} in the window)",
-            of(case.received(device), "packet"),
-        ))
+        found.useless("any of this, if it is one flow: neither RSS nor RPS can split one")
     }
 
     /// The device could have more queues than it has.

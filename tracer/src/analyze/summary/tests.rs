@@ -62,6 +62,7 @@ fn facts(hidden: bool) -> Facts {
         kinds: Kind::ALL.to_vec(),
         budget_known: true,
         names_full_backlog: true,
+        thresholds: Thresholds::default(),
         notes: Vec::new(),
     }
 }
