@@ -210,7 +210,7 @@ fn strip(text: &str) -> String {
 }
 
 /// Any report: the shape comes from the types, the values from anywhere.
-mod arbitrary {
+pub(crate) mod arbitrary {
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
 
@@ -319,7 +319,7 @@ mod arbitrary {
     }
 
     prop_compose! {
-        fn report()(
+        pub(crate) fn report()(
             words in prop::collection::vec(name(), 6),
             cpus in prop::collection::vec(cpu(), 0..20),
             drops in prop::collection::vec(drop(), 0..6),

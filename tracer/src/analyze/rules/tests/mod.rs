@@ -1,5 +1,7 @@
 //! Each rule where it has to fire and where it must not, on reports made by hand (synthetic).
 
+mod any;
+
 use std::collections::BTreeMap;
 
 use super::{Case, RULES, diagnose, threshold::Thresholds};
