@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    case::{Case, is_full_backlog, share},
+    case::{Case, doubled, is_full_backlog, share},
     command::{in_netns, mask, rx_queues, sysctl},
     found::{Found, NOTHING, Verdict, With as _, step},
     plan::{Plan, cores, placed, plan, widen},
@@ -372,10 +372,7 @@ fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
 
 fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     let now = case.sysctl(BACKLOG)?;
-    let then = now
-        .checked_mul(2)
-        .filter(|then| *then <= i32::MAX as u64)?
-        .max(1);
+    let then = doubled(now)?.max(1);
     let why = match load {
         Load::Bursts => format!(
             "{}; twice the queue holds the burst, and nothing else is needed",

@@ -58,6 +58,7 @@ impl<'a> Case<'a> {
     }
 
     /// Percent of the window this CPU was idle.
+    #[expect(clippy::unused_self, reason = "asked like the other look-ups")]
     pub(super) fn idle(self, cpu: &Cpu) -> Option<u64> {
         let time = cpu.time?;
         let all = [
@@ -195,4 +196,10 @@ pub(super) fn share(part: u64, whole: u64) -> u64 {
         .checked_div(u128::from(whole))
         .unwrap_or(0);
     u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+/// Twice the value of a sysctl, if the kernel's `int` takes it.
+pub(super) fn doubled(now: u64) -> Option<u64> {
+    let then = now.checked_mul(2)?;
+    i32::try_from(then).is_ok().then_some(then)
 }

@@ -39,19 +39,17 @@ pub(super) fn mask(cpus: &[u32]) -> String {
 
 /// Writes each CPU list to the affinity of its IRQ.
 pub(super) fn affinity(lists: &[(u32, String)]) -> String {
-    match lists {
-        [(irq, cpus)] => format!("echo {cpus} > /proc/irq/{irq}/smp_affinity_list"),
-        _ => {
-            let pairs: Vec<_> = lists
-                .iter()
-                .map(|(irq, cpus)| format!("{irq}:{cpus}"))
-                .collect();
-            format!(
-                "for v in {}; do echo ${{v#*:}} > /proc/irq/${{v%%:*}}/smp_affinity_list; done",
-                pairs.join(" ")
-            )
-        }
+    if let [(irq, cpus)] = lists {
+        return format!("echo {cpus} > /proc/irq/{irq}/smp_affinity_list");
     }
+    let pairs: Vec<_> = lists
+        .iter()
+        .map(|(irq, cpus)| format!("{irq}:{cpus}"))
+        .collect();
+    format!(
+        "for v in {}; do echo ${{v#*:}} > /proc/irq/${{v%%:*}}/smp_affinity_list; done",
+        pairs.join(" ")
+    )
 }
 
 /// A file of every receive queue of `device`: the command that writes `value`, and the one that writes what `now`

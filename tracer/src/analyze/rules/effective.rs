@@ -43,9 +43,9 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         .into_iter()
         .filter(|(_, vector)| differs(vector))
         .collect();
-    let Some((irq, vector)) = differing.first() else {
+    if differing.is_empty() {
         return NOTHING;
-    };
+    }
     // The hardware delivers to one CPU of a mask of several: normal, but often taken for spreading.
     let outside = |vector: &Vector| {
         vector
@@ -90,6 +90,13 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
             format!("/proc/irq/{irq}/effective_affinity_list"),
         );
     }
+    advise(case, found, &differing, !escaped.is_empty()).alone()
+}
+
+fn advise(case: Case<'_>, found: Found, differing: &[(u32, &Vector)], escaped: bool) -> Found {
+    let Some((irq, vector)) = differing.first() else {
+        return found;
+    };
     let managed = differing
         .iter()
         .find(|(_, vector)| vector.managed == Some(true));
@@ -104,7 +111,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         } else {
             advice.command(format!("ethtool -l {}", quote(device)))
         };
-        return found.advice([advice]).alone();
+        return found.advice([advice]);
     }
     let read = step(
         "Judge by where interrupts are delivered, not by the mask",
@@ -114,7 +121,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         found.advice([read.command(format!("cat /proc/irq/{irq}/effective_affinity_list"))]);
     let online = case.online();
     let target = vector.affinity.iter().find(|cpu| online.contains(cpu));
-    match target.filter(|_| !escaped.is_empty()) {
+    match target.filter(|_| escaped) {
         Some(cpu) => {
             let write = step(
                 "Write the mask again, with one CPU",
@@ -123,8 +130,8 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
             let write = write
                 .command(affinity(&[(*irq, cpu.to_string())]))
                 .undo(affinity(&[(*irq, list(&vector.affinity))]));
-            found.advice([write]).alone()
+            found.advice([write])
         }
-        None => found.alone(),
+        None => found,
     }
 }

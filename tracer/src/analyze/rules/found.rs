@@ -63,6 +63,10 @@ impl Found {
     }
 
     /// The only finding.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the end of a rule, which may abstain before"
+    )]
     pub(super) fn alone(self) -> Verdict {
         Ok(vec![self])
     }

@@ -114,17 +114,17 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
             None => found,
         }
     } else {
-        found.advice(ring.and_then(|ring| larger(name, ring)))
+        found.advice(ring.map(|ring| larger(name, ring)))
     };
     found.useless("netdev_max_backlog: these packets never came that far")
 }
 
-fn larger(name: &str, ring: Range) -> Option<Advice> {
+fn larger(name: &str, ring: Range) -> Advice {
     let Some(max) = ring.max.filter(|max| *max > ring.now) else {
-        return Some(step(
+        return step(
             format!("Spread the packets of {name} over more queues"),
             format!("its ring cannot be larger than {}", count(ring.now.into())),
-        ));
+        );
     };
     let then = ring.now.saturating_mul(2).min(max);
     let device = quote(name);
@@ -139,10 +139,8 @@ fn larger(name: &str, ring: Range) -> Option<Advice> {
             count(max.into())
         ),
     );
-    Some(
-        advice
-            .command(format!("ethtool -G {device} rx {then}"))
-            .undo(format!("ethtool -G {device} rx {}", ring.now))
-            .risk("the device stops for a moment and loses packets meanwhile"),
-    )
+    advice
+        .command(format!("ethtool -G {device} rx {then}"))
+        .undo(format!("ethtool -G {device} rx {}", ring.now))
+        .risk("the device stops for a moment and loses packets meanwhile")
 }

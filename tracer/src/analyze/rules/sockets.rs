@@ -1,7 +1,7 @@
 //! Rules 13 and 14: losses above the interrupt path, where no interrupt knob helps.
 
 use super::{
-    case::{Case, share},
+    case::{Case, doubled, share},
     command::sysctl,
     found::{Found, NOTHING, Verdict, With as _, step},
     threshold::Key,
@@ -105,7 +105,7 @@ pub(super) fn slow_reader(case: Case<'_>) -> Verdict {
 fn larger_buffer(case: Case<'_>) -> Option<Advice> {
     const MAX: &str = "net.core.rmem_max";
     let now = case.sysctl(MAX)?;
-    let then = now.checked_mul(2).filter(|then| *then <= i32::MAX as u64)?;
+    let then = doubled(now)?;
     let advice = step(
         format!(
             "Raise rmem_max from {} to {}, and SO_RCVBUF in the application",
@@ -237,22 +237,19 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
         format!("{}, {}", count(used), count(max)),
         "nf_conntrack_count, nf_conntrack_max",
     );
-    let larger = max
-        .checked_mul(2)
-        .filter(|then| *then <= i32::MAX as u64)
-        .map(|then| {
-            step(
-                format!(
-                    "Raise nf_conntrack_max from {} to {}",
-                    count(max),
-                    count(then)
-                ),
-                "a full table drops every packet of a new connection",
-            )
-            .command(sysctl(MAX, &then.to_string()))
-            .undo(sysctl(MAX, &max.to_string()))
-            .risk("about 320 bytes of kernel memory for each connection")
-        });
+    let larger = doubled(max).map(|then| {
+        step(
+            format!(
+                "Raise nf_conntrack_max from {} to {}",
+                count(max),
+                count(then)
+            ),
+            "a full table drops every packet of a new connection",
+        )
+        .command(sysctl(MAX, &then.to_string()))
+        .undo(sysctl(MAX, &max.to_string()))
+        .risk("about 320 bytes of kernel memory for each connection")
+    });
     found
         .advice(larger)
         .advice([step(

@@ -1,7 +1,7 @@
 //! Rule 2: `NET_RX` ended with work left. By itself that is fairness, not loss.
 
 use super::{
-    case::Case,
+    case::{Case, doubled},
     command::sysctl,
     found::{Found, NOTHING, Verdict, With as _, step},
     threshold::Key,
@@ -145,7 +145,7 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
 
 fn budget(case: Case<'_>) -> Option<Advice> {
     let now = case.sysctl(BUDGET)?;
-    let then = now.checked_mul(2).filter(|then| *then <= i32::MAX as u64)?;
+    let then = doubled(now)?;
     let advice = step(
         format!("Raise netdev_budget from {} to {}", count(now), count(then)),
         "runs ended because so many packets were polled, with time left",

@@ -205,18 +205,17 @@ fn named(command: &str) -> Vec<u32> {
                 cpus.extend(parse_list(list));
             }
             ["echo", list, ">", file] if file.ends_with("cpuset.cpus") => {
-                cpus.extend(parse_list(list))
+                cpus.extend(parse_list(list));
             }
             ["echo", mask, ">", file] if file.ends_with("/rps_cpus") => {
-                cpus.extend(parse_mask(mask))
+                cpus.extend(parse_mask(mask));
             }
             _ => {}
         }
     }
     for pair in words.windows(2) {
-        match pair {
-            ["-acp" | "-cp", list] => cpus.extend(parse_list(list)),
-            _ => {}
+        if let ["-acp" | "-cp", list] = pair {
+            cpus.extend(parse_list(list));
         }
     }
     if command.contains("smp_affinity_list") {
