@@ -259,6 +259,16 @@ pub(super) const TOPICS: &[Topic] = &[
         "DEV_READY",
         "The device was not running (enqueue_to_backlog, netif_rx). Usual causes: a link or virtual peer that was set down.",
     ),
+    reason(
+        "IP_INADDRERRORS",
+        "The destination is not reachable from here (ip_error, ICMP host unreachable). Usual causes: forwarding without a \
+         route, an unreachable or prohibit route.",
+    ),
+    reason(
+        "PACKET_SOCK_ERROR",
+        "A packet socket whose filter matched could not take the packet (packet_rcv, tpacket_rcv): its buffer or ring was \
+         full. Usual causes: a sniffer that is too slow; only its copy is lost.",
+    ),
     // Fragments.
     reason(
         "FRAG_REASM_TIMEOUT",
@@ -301,7 +311,7 @@ pub(super) const TOPICS: &[Topic] = &[
     ),
     reason(
         "TCP_OFO_DROP",
-        "No room for an out-of-order segment (tcp_data_queue_ofo). Usual causes: loss elsewhere, a small receive buffer.",
+        "The data of an out-of-order segment had meanwhile come by another (tcp_ofo_queue). Harmless, as TCP_OFOMERGE is.",
     ),
     reason(
         "TCP_INVALID_SEQUENCE",
@@ -356,7 +366,8 @@ pub(super) const TOPICS: &[Topic] = &[
     // Virtual devices.
     reason(
         "TAP_FILTER",
-        "A filter of the tap device refused it (tun_net_xmit). Usual causes: the virtual machine's own address filter.",
+        "A filter attached to the tun or tap device refused it (tun_net_xmit, TUNSETFILTEREBPF). Usual causes: the hypervisor's \
+         own rules.",
     ),
     reason(
         "TAP_TXFILTER",

@@ -82,10 +82,10 @@ fn ban(daemon: &Irqbalance, irqs: &[u32]) -> crate::model::finding::Advice {
         "it looks again every ten seconds and at each hotplug, and does what it thinks best",
     )
     .command(format!(
-        "{file}; printf '# tracer\\nIRQBALANCE_ARGS=\"%s\"\\n' '{}' >> $f; {restart}",
+        "{file}; printf '#tracer\\nIRQBALANCE_ARGS=\"%s\"\\n' \"{}\" >> $f; {restart}",
         args.join(" ")
     ))
-    .undo(format!("{file}; sed -i '/^# tracer$/,+1d' $f; {restart}"))
+    .undo(format!("{file}; sed -i '/^#tracer$/,+1d' $f; {restart}"))
     .risk(
         "the restart moves other interrupts once; the file is that of Debian, Fedora and their kin",
     )

@@ -21,6 +21,9 @@ pub(super) const IRQ_RATE: &str = "irq-rate";
 /// `NET_RX` runs for each hard interrupt from which on polling goes on without them.
 const RUNS_PER_IRQ: u64 = 20;
 
+/// Longer waits for an interrupt are not advised to be doubled, µs.
+const LONGEST_USECS: u32 = 250;
+
 /// Few interrupts do not mean an idle queue: NAPI keeps polling while packets come.
 pub(super) fn sustained(case: Case<'_>) -> Verdict {
     let cpus = &case.report.cpus;
@@ -248,7 +251,7 @@ fn moderate(case: Case<'_>, device: &str) -> Option<Advice> {
                 .risk("adds some microseconds of latency under load"),
         );
     }
-    let usecs = now.rx_usecs?;
+    let usecs = now.rx_usecs.filter(|usecs| *usecs <= LONGEST_USECS)?;
     let then = usecs.saturating_mul(2).max(8);
     let advice = step(
         format!("Raise rx-usecs of {device} from {usecs} to {then}"),

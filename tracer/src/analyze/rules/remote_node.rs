@@ -41,6 +41,14 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     if nodes.len() < 2 {
         return NOTHING;
     }
+    // Nobody knows where a CPU without a node is: not elsewhere.
+    let on = |node: u32| {
+        let cpus = case.host.cpus.iter();
+        cpus.filter(move |(_, place)| place.node.is_none_or(|at| at == node))
+            .map(|(cpu, _)| *cpu)
+            .collect()
+    };
+    let local: BTreeMap<u32, Vec<u32>> = nodes.iter().map(|node| (*node, on(*node))).collect();
     let counted: BTreeMap<u32, _> = case.report.irqs.iter().map(|irq| (irq.irq, irq)).collect();
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for (irq, vector) in &case.host.irqs {
@@ -62,13 +70,13 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
                 _ => {}
             }
         }
-        for (cpu, n) in &counted.per_cpu {
-            tally.all = tally.all.saturating_add(*n);
-            let at = case.host.cpus.get(cpu).and_then(|place| place.node);
-            if at.is_some_and(|at| at != node) {
-                tally.crossed = tally.crossed.saturating_add(*n);
-            }
-        }
+        let all = counted.per_cpu.values().copied();
+        let all = all.fold(0, u64::saturating_add);
+        let near = local.get(&node).into_iter().flatten();
+        let near = near.filter_map(|cpu| counted.per_cpu.get(cpu)).copied();
+        let near = near.fold(0, u64::saturating_add);
+        tally.all = tally.all.saturating_add(all);
+        tally.crossed = tally.crossed.saturating_add(all - near);
     }
     if tallies.is_empty() {
         return Err("the node of the devices: none, or −1".to_owned());

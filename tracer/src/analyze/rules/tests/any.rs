@@ -135,16 +135,27 @@ prop_compose! {
 }
 
 /// Makes the parts of a report and of a host meet.
-fn meet(report: &mut Report, seconds: u64) {
+fn meet(report: &mut Report, host: &mut Topology, seconds: u64) {
     let name = |at: usize| DEVICES[at % DEVICES.len()].to_owned();
     report.duration_ns = seconds * SECOND;
     for cpu in &mut report.cpus {
         cpu.cpu %= CPUS;
-        cpu.net_rx_ns = cpu.net_rx_ns.map(|ns| ns % (2 * SECOND));
+        cpu.net_rx_ns = cpu.net_rx_ns.map(|ns| ns % SECOND / 8);
+    }
+    // One is full, if there is any.
+    if let Some(cpu) = report.cpus.first_mut() {
+        cpu.net_rx_ns = Some(report.duration_ns);
+        let funnelled = host.irqs.values_mut().filter(|_| seconds.is_multiple_of(2));
+        funnelled.for_each(|vector| vector.effective = vec![cpu.cpu]);
     }
     for (at, irq) in report.irqs.iter_mut().enumerate() {
         irq.irq %= IRQS;
         irq.device = Some(name(at));
+        irq.per_cpu = irq
+            .per_cpu
+            .iter()
+            .map(|(cpu, n)| (cpu % CPUS, *n))
+            .collect();
     }
     for (at, napi) in report.napi.iter_mut().enumerate() {
         napi.device = name(at);
@@ -258,8 +269,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_command_names_an_offline_cpu(mut report in report(), host in any_host(), seconds in 0..20u64) {
-        meet(&mut report, seconds);
+    fn no_command_names_an_offline_cpu(mut report in report(), mut host in any_host(), seconds in 0..20u64) {
+        meet(&mut report, &mut host, seconds);
         let gone: BTreeSet<u32> = report.cpus.iter().filter(|cpu| !cpu.online).map(|cpu| cpu.cpu).collect();
         let is_online = |cpu: &u32| host.cpus.get(cpu).is_some_and(|p| p.online) && !gone.contains(cpu);
         for finding in flat(&findings(&report, &host)) {
