@@ -329,3 +329,19 @@ fn interrupts_of_a_renamed_device_are_shown_by_either_name() {
     assert!(facts.shows_name(Some("eth0")) && facts.shows_name(Some("wan0")));
     assert!(!facts.shows_name(Some("eth1")) && !facts.shows_name(None));
 }
+
+#[test]
+fn only_the_whole_run_is_judged() {
+    let mut window = window(&["kfree_skb", "enqueue_to_backlog"]);
+    let row = Softnet {
+        dropped: 7,
+        ..Softnet::default()
+    };
+    window.softnet.insert(1, row);
+    let facts = facts(false);
+    assert!(summarize(&window, &facts, None).findings.is_empty());
+    let report = summarize(&window, &facts, Some(&Collected::default()));
+    let rules: Vec<_> = report.findings.iter().map(|f| f.rule.as_str()).collect();
+    assert!(rules.contains(&"backlog-overflow"), "{rules:?}");
+    assert!(report.abstained.iter().any(|a| a.rule == "irqbalance"));
+}
