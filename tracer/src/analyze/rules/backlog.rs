@@ -135,8 +135,8 @@ fn summary(case: Case<'_>, refused: &BTreeMap<u32, u64>, all: u64, path: &Path<'
 struct Path<'a> {
     /// Device and its namespace, those with most packets first.
     devices: Vec<(&'a str, Option<&'a str>)>,
-    /// RPS steers them: a mask says so, or the drops were executed on other CPUs.
-    rps: bool,
+    /// RPS steers them: a mask says so, or the drops were executed on other CPUs. `None`: neither is known.
+    rps: Option<bool>,
 }
 
 impl<'a> Path<'a> {
@@ -161,19 +161,27 @@ impl<'a> Path<'a> {
                 named.filter(|name| case.received(name) > 0 && points_there(name) == Some(true));
             devices = named.map(|name| (name, None)).collect();
         }
-        let crossed = drops.iter().any(|drop| {
-            let targets = drop.per_target_cpu.iter().flatten();
-            targets
-                .clone()
-                .any(|(cpu, n)| *n > 0 && !drop.per_cpu.contains_key(cpu))
-        });
+        let mut executed = drops.iter().flat_map(|drop| &drop.per_cpu);
+        let crossed = executed.any(|(cpu, n)| *n > 0 && !refused.contains_key(cpu))
+            || drops.iter().any(|drop| {
+                let mut targets = drop.per_target_cpu.iter().flatten();
+                targets.any(|(cpu, n)| *n > 0 && !drop.per_cpu.contains_key(cpu))
+            });
         let masked = devices
             .iter()
             .any(|(name, netns)| netns.is_none() && points_there(name) == Some(true));
-        Self {
-            devices,
-            rps: crossed || masked,
-        }
+        let seen = devices
+            .iter()
+            .all(|(name, netns)| netns.is_none() && case.host.devices.contains_key(*name));
+        let traced = drops.iter().all(|drop| drop.per_target_cpu.is_some());
+        let rps = if crossed || masked {
+            Some(true)
+        } else if !devices.is_empty() && (seen || traced) {
+            Some(false)
+        } else {
+            None
+        };
+        Self { devices, rps }
     }
 
     fn words(&self) -> String {
@@ -184,10 +192,10 @@ impl<'a> Path<'a> {
             1 => String::new(),
             n => format!(" and {}", of(n as u64 - 1, "other device")),
         };
-        if self.rps {
-            format!(", steered there by RPS of {name}{more}")
-        } else {
-            format!(", put there by {name}{more} without RPS")
+        match self.rps {
+            Some(true) => format!(", steered there by RPS of {name}{more}"),
+            Some(false) => format!(", put there by {name}{more} without RPS"),
+            None => format!(", of {name}{more}"),
         }
     }
 
@@ -211,15 +219,15 @@ impl<'a> Path<'a> {
         if targets.is_empty() {
             return Vec::new();
         }
-        let why = if self.rps {
-            format!(
+        let why = match self.rps {
+            Some(true) => format!(
                 "its RPS masks send everything to CPU {}, which is full",
                 ranges(full)
-            )
-        } else {
-            format!(
+            ),
+            Some(false) => format!(
                 "{device} has no interrupts of its own: its packets stay on the CPU that sent them unless RPS steers them"
-            )
+            ),
+            None => format!("CPU {} is full; others can take a part", ranges(full)),
         };
         if netns.is_none() {
             return widen(case, device, &targets, &why);

@@ -117,6 +117,23 @@ fn a_device_of_another_namespace_is_steered_there() {
 }
 
 #[test]
+fn whether_rps_steers_is_told_only_where_it_is_known() {
+    let (mut report, mut host) = veth(60, 100_000, 90_000);
+    host.devices.clear();
+    report.drops[0].per_target_cpu = None;
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(found.summary.ends_with(", of veth0"), "{}", found.summary);
+    // Executed on a CPU that refused nothing.
+    report.drops[0].per_cpu = [(0, 90_000)].into();
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(
+        found.summary.ends_with("steered there by RPS of veth0"),
+        "{}",
+        found.summary
+    );
+}
+
+#[test]
 fn without_softnet_rows_and_kfree_skb_nothing_is_said_about_backlogs() {
     let mut report = fixture::healthy();
     report.drop_totals.packets = None;
