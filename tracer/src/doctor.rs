@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use crate::{
+    analyze::rules::threshold::Thresholds,
     bpf::{Choice, HOOKS, Programs, may_read_kernel_memory},
     host::{Capabilities, PRIVILEGE},
     kernel::{facts::KernelFacts, symbols::Symbols},
@@ -62,6 +63,7 @@ fn attach(kernel: &KernelFacts) -> anyhow::Result<Vec<crate::model::report::Hook
         ring_bytes: 1 << 16,
         drop_sites: 16,
         choices: vec![Choice::Auto; HOOKS.len()],
+        thresholds: Thresholds::default(),
         log: false,
     };
     let start = live::start_parameters(&options, kernel)?;

@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod bpf;
 pub mod cli;
 pub mod doctor;
+pub mod explain;
 pub mod host;
 pub mod kernel;
 pub mod live;

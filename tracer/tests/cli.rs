@@ -52,6 +52,11 @@ fn wrong_values_are_usage_errors_that_say_what_is_possible() {
         (["--detail-rate", "some"], "'unlimited'"),
         (["--drop-sites", "0"], "0 is not in 1..=1048576"),
         (["--events", "icmp"], "possible values: irq, net_rx, drop"),
+        (
+            ["--threshold", "speed=1"],
+            "known: net-rx-share, softirq-busy",
+        ),
+        (["--threshold", "steal=much"], "whole number of %"),
         (["--hook", "kfree_skb"], "NAME=HOW"),
         (["--hook", "kfree=off"], "known: enqueue_to_backlog"),
         (
@@ -70,4 +75,31 @@ fn wrong_values_are_usage_errors_that_say_what_is_possible() {
 #[test]
 fn an_unknown_command_is_a_usage_error() {
     assert_eq!(tracer(&["watch"]).status.code(), Some(2));
+}
+
+#[test]
+fn explain_needs_no_privileges_and_takes_any_spelling() {
+    for name in ["CPU_BACKLOG", "cpu-backlog", "SKB_DROP_REASON_CPU_BACKLOG"] {
+        let output = tracer(&["explain", name]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        assert!(stdout(&output).starts_with("CPU_BACKLOG (drop reason)"));
+    }
+    let all = stdout(&tracer(&["explain"]));
+    for name in ["single-cpu", "squeezed", "netfilter", "SOCKET_RCVBUFF"] {
+        assert!(all.contains(name), "{all}");
+    }
+    let thresholds = stdout(&tracer(&["explain", "thresholds"]));
+    assert!(thresholds.contains("softirq-busy=85 %"), "{thresholds}");
+}
+
+#[test]
+fn explain_offers_near_names_for_an_unknown_one() {
+    let output = tracer(&["explain", "cpu-baklog"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stdout(&output).is_empty());
+    assert!(
+        stderr(&output).contains("did you mean CPU_BACKLOG"),
+        "{}",
+        stderr(&output)
+    );
 }

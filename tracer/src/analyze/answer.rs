@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::fate::fate;
+use super::rules::threshold::{Key, TABLE};
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{count, of, percent, ranges, span};
 
-/// One CPU with more than this share of all `NET_RX` time is named, in percent. Rule 4's threshold.
-const CONCENTRATED_PERCENT: u64 = 60;
+/// One CPU with more than this share of all `NET_RX` time is named, in percent.
+const CONCENTRATED_PERCENT: u64 = TABLE[Key::NetRxShare as usize].value;
 /// A CPU takes part in `NET_RX` from this share of its time on, in percent.
 const TAKES_PART_PERCENT: u64 = 1;
 
-/// A CPU that spends more than this share of the window in `NET_RX` is busy, in percent. Rule 4's threshold.
-const BUSY_PERCENT: u64 = 85;
+/// A CPU that spends more than this share of the window in `NET_RX` is busy, in percent.
+const BUSY_PERCENT: u64 = TABLE[Key::SoftirqBusy as usize].value;
 
 /// What the host did with its packets in the window.
 #[must_use]

@@ -5,6 +5,7 @@
 )]
 
 mod doctor;
+mod explain;
 mod run;
 mod terminal;
 
@@ -25,7 +26,7 @@ use crate::{host::CannotRun, live::UnknownInterface};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Say more on stderr; twice: log lines from inside the eBPF programs too.
+    /// Say more on stderr, and which rules could not judge; twice: log lines from inside the eBPF programs too.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 
@@ -44,6 +45,7 @@ Examples:
   sudo tracer run --interface eth0 --interval 5s   one device, every five seconds
   sudo tracer run --format json --duration 1m      one JSON object a line
   sudo tracer doctor                               what works on this host
+  tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing).";
 
@@ -53,6 +55,8 @@ enum Command {
     Run(run::Args),
     /// Say what this host supports: every hook, by which mechanism or why not.
     Doctor(doctor::Args),
+    /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
+    Explain(explain::Args),
 }
 
 /// When to colour.
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Doctor(args) => doctor::doctor(&args, global),
+        Command::Explain(args) => explain::explain(&args, global),
     };
     match result {
         Ok(status) => status,
@@ -113,7 +118,9 @@ pub fn main() -> ExitCode {
 fn status(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<CannotRun>().is_some() {
         CANNOT
-    } else if error.downcast_ref::<UnknownInterface>().is_some() {
+    } else if error.downcast_ref::<UnknownInterface>().is_some()
+        || error.downcast_ref::<explain::UnknownTopic>().is_some()
+    {
         USAGE
     } else {
         1

@@ -86,6 +86,7 @@ impl Live {
         let settings = settings(&roots, tick_ns);
         let mut facts = facts(&roots, kernel, interfaces)?;
         facts.kinds.clone_from(&options.kinds);
+        facts.thresholds = options.thresholds.clone();
         facts.budget_known = settings.is_some();
         let mut live = Self {
             roots,

@@ -10,7 +10,7 @@ use tracer_common::{
 
 use super::running::Running;
 use crate::{
-    analyze::{names::Names, summary::Facts},
+    analyze::{names::Names, rules::threshold::Thresholds, summary::Facts},
     bpf::{self, Choice, Start},
     kernel::{
         facts::KernelFacts,
@@ -36,6 +36,8 @@ pub struct Options {
     pub drop_sites: u32,
     /// By index in [`HOOKS`](bpf::HOOKS).
     pub choices: Vec<Choice>,
+    /// From where on something is a finding.
+    pub thresholds: Thresholds,
     /// Log lines from inside the programs.
     pub log: bool,
 }
@@ -200,6 +202,7 @@ pub(super) fn facts(
         kinds: Vec::new(),
         budget_known: false,
         names_full_backlog,
+        thresholds: Thresholds::default(),
         processes: Vec::new(),
         notes,
     })

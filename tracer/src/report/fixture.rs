@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::analyze::rules::{Case, diagnose, threshold::Thresholds};
 use crate::model::event::{Event, Flow, What};
-use crate::model::finding::{Advice, Finding, Severity};
 use crate::model::report::{
     ArchIrq, Cpu, DetailCoverage, Device, Drop, DropTotals, HandlerTime, Hook, HookStatus, Host,
     Irq, Losses, Napi, PerCpu, Percentiles, Reconciliation, Report, SCHEMA, Samples, Softnet,
     Stage,
 };
+use crate::model::topology::{Nic, Place, Range, RxQueue, Topology, Vector};
 
 const HOOKS: [&str; 9] = [
     "irq_handler_entry",
@@ -437,21 +438,74 @@ pub fn incident() -> Report {
             }),
         },
     }];
-    report.findings = vec![Finding {
-        rule: "backlog-overflow".into(),
-        severity: Severity::Critical,
-        summary:
-            "the backlog of CPU 1 overflowed: it refused 29,115 packets that RPS steered there"
-                .into(),
-        advice: vec![Advice {
-            step: "Widen the RPS mask of eth1".into(),
-            why: "one CPU cannot take what two queues steer to it".into(),
-            command: Some("echo e > /sys/class/net/eth1/queues/rx-0/rps_cpus".into()),
-            ..Advice::default()
-        }],
-        ..Finding::default()
-    }];
+    let host = incident_host();
+    (report.findings, report.abstained) = diagnose(Case {
+        report: &report,
+        host: &host,
+        thresholds: &Thresholds::default(),
+    });
     report
+}
+
+/// How the host of [`incident`] is set up: two nodes of two CPUs, the NIC on the second.
+pub fn incident_host() -> Topology {
+    let queue = |irq| RxQueue {
+        rps_cpus: vec![1],
+        rps_flow_cnt: Some(0),
+        irq: Some(irq),
+        ..RxQueue::default()
+    };
+    let vector = |queue: u32| Vector {
+        name: format!("eth1-rx-{queue}"),
+        device: Some("eth1".into()),
+        queue: Some(queue),
+        node: Some(1),
+        affinity: vec![0, 1, 2, 3],
+        effective: vec![0],
+        managed: Some(false),
+    };
+    Topology {
+        cpus: (0..4)
+            .map(|cpu| {
+                let place = Place {
+                    online: true,
+                    node: Some(cpu / 2),
+                    package: Some(cpu / 2),
+                    core: Some(cpu % 2),
+                    siblings: vec![cpu],
+                    isolated: false,
+                };
+                (cpu, place)
+            })
+            .collect(),
+        devices: [(
+            "eth1".into(),
+            Nic {
+                ifindex: 3,
+                driver: Some("igb".into()),
+                bus: Some("0000:81:00.0".into()),
+                node: Some(1),
+                rx_queues: [(0, queue(36)), (1, queue(37))].into(),
+                ring: Some(Range {
+                    now: 256,
+                    max: Some(4_096),
+                }),
+                ..Nic::default()
+            },
+        )]
+        .into(),
+        irqs: [(36, vector(0)), (37, vector(1))].into(),
+        sysctls: [
+            ("net.core.netdev_max_backlog", "1000"),
+            ("net.core.netdev_budget", "300"),
+            ("net.core.netdev_budget_usecs", "2000"),
+            ("net.core.rmem_max", "212992"),
+            ("net.core.rps_sock_flow_entries", "0"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        ..Topology::default()
+    }
 }
 
 /// `kfree_skb` and `enqueue_to_backlog` were refused: drops are only in the kernel's counters.

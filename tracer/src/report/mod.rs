@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod doctor;
+pub mod explain;
 pub mod json;
 pub mod live;
 pub mod number;
@@ -16,8 +17,28 @@ mod section;
 mod table;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use page::Style;
+
+/// Columns that any table of the report can have.
+#[cfg(test)]
+pub(crate) fn titles_of_all_tables() -> std::collections::BTreeSet<&'static str> {
+    for report in [
+        fixture::incident(),
+        fixture::benign_only(),
+        fixture::lossy(),
+    ] {
+        for width in [80, 200] {
+            let style = Style {
+                width,
+                ..Style::default()
+            };
+            let _ = text::render(&report, &style);
+            let _ = live::screen(&report, None, &style, 60);
+        }
+    }
+    table::titles_seen()
+}

@@ -235,6 +235,45 @@ impl Page {
         }
     }
 
+    /// A shell command behind a label. Where it is broken, a backslash keeps it one command when it is pasted.
+    pub(super) fn command(&mut self, label: &str, command: &str, tone: Tone) {
+        let room = self.style.columns();
+        let command = self.style.clean(command);
+        let label = self.style.fit(&self.style.clean(label), room / 2);
+        let indent = " ".repeat(columns(&label).min(room / 4));
+        let mut line = label;
+        let mut empty = true;
+        let mut words = command
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .peekable();
+        while let Some(word) = words.next() {
+            // Unless this is the last word, a backslash may have to follow.
+            let reserve = if words.peek().is_some() { 2 } else { 0 };
+            if !empty && columns(&line) + 1 + columns(word) + reserve > room {
+                line.push_str(" \\");
+                self.plain(std::mem::replace(&mut line, indent.clone()), tone);
+                empty = true;
+            }
+            if !empty {
+                line.push(' ');
+            }
+            let mut word = word;
+            // In the middle of a word the next line has to begin at the margin.
+            while columns(&line) + columns(word) + reserve > room {
+                let part = take(word.chars(), room - 1 - columns(&line));
+                word = word.get(part.len()..).unwrap_or_default();
+                self.plain(format!("{line}{part}\\"), tone);
+                line.clear();
+            }
+            line.push_str(word);
+            empty = false;
+        }
+        if !line.trim().is_empty() {
+            self.plain(line, tone);
+        }
+    }
+
     /// `label` and as many items as fit on one line; the rest as a number.
     pub(super) fn list(&mut self, label: &str, items: &[Span]) {
         let room = self.style.columns();
@@ -390,6 +429,33 @@ mod tests {
         assert_eq!(
             page.finish(),
             "one two three four five six seven eight\n  nine ten\n"
+        );
+    }
+
+    #[test]
+    fn a_broken_command_is_still_one_command() {
+        let mut page = Page::new(ascii(40));
+        page.command(
+            "  ",
+            "for v in 24:0 25:1 26:2 27:3 28:4; do echo $v; done",
+            Tone::Plain,
+        );
+        page.command(
+            "  ",
+            "cat /sys/class/net/enp129s0f0np0/queues/rx-0/rps_cpus",
+            Tone::Plain,
+        );
+        let text = page.finish();
+        assert_eq!(
+            text,
+            "  for v in 24:0 25:1 26:2 27:3 28:4; \\\n  do echo $v; done\n  cat \\\n  \
+             /sys/class/net/enp129s0f0np0/queues/r\\\nx-0/rps_cpus\n"
+        );
+        let pasted = text.replace("\\\n", "");
+        assert!(pasted.contains("28:4;   do echo"), "{pasted}");
+        assert!(
+            pasted.contains("enp129s0f0np0/queues/rx-0/rps_cpus"),
+            "{pasted}"
         );
     }
 

@@ -80,6 +80,22 @@ impl Column {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Titles of the tables made on this thread.
+    static SEEN: std::cell::RefCell<std::collections::BTreeSet<&'static str>> = const {
+        std::cell::RefCell::new(std::collections::BTreeSet::new())
+    };
+}
+
+/// Titles of the tables made on this thread, without the empty ones of bars.
+#[cfg(test)]
+pub(super) fn titles_seen() -> std::collections::BTreeSet<&'static str> {
+    let mut titles = SEEN.with_borrow(Clone::clone);
+    titles.remove("");
+    titles
+}
+
 /// Rows of cells; every row has one for each column.
 pub(super) struct Table {
     columns: Vec<Column>,
@@ -90,8 +106,11 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(columns: impl Into<Vec<Column>>) -> Self {
+        let columns = columns.into();
+        #[cfg(test)]
+        SEEN.with_borrow_mut(|seen| seen.extend(columns.iter().map(|column| column.title)));
         Self {
-            columns: columns.into(),
+            columns,
             rows: Vec::new(),
             notes: Vec::new(),
         }

@@ -115,6 +115,19 @@ fn colour_changes_nothing_but_escapes() {
 }
 
 #[test]
+fn rules_that_could_not_judge_are_told_only_when_asked() {
+    let report = fixture::incident();
+    let words = "Could not be judged, for want of:";
+    assert!(!text::render(&report, &style(80)).contains(words));
+    let verbose = text::render_verbose(&report, &style(80));
+    assert!(verbose.contains(words), "{verbose}");
+    assert!(
+        verbose.contains("  steal: CPU time: no row of /proc/stat"),
+        "{verbose}"
+    );
+}
+
+#[test]
 fn a_summary_survives_json() {
     let record = Record::Summary(fixture::incident());
     let line = json::line(&record).unwrap();
@@ -210,11 +223,12 @@ fn strip(text: &str) -> String {
 }
 
 /// Any report: the shape comes from the types, the values from anywhere.
-mod arbitrary {
+pub(crate) mod arbitrary {
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
+    use crate::model::finding::{Abstained, Advice, Evidence, Finding};
     use crate::model::report::{
         Cpu, Device, Drop, Irq, Losses, Napi, PerCpu, Percentiles, Reconciliation, Softnet, Stage,
     };
@@ -318,8 +332,32 @@ mod arbitrary {
             )
     }
 
+    /// A finding of these words, with others folded under it.
+    fn nested(words: &[String], depth: u32) -> Finding {
+        Finding {
+            summary: words[0].clone(),
+            evidence: vec![Evidence {
+                what: words[1].clone(),
+                value: words[2].clone(),
+                source: words[3].clone(),
+            }],
+            advice: vec![Advice {
+                step: words[4].clone(),
+                why: words[5].clone(),
+                command: Some(words.join(" ")),
+                revert: Some(words.concat()),
+                risk: Some(words[0].clone()),
+            }],
+            will_not_help: vec![words[1].clone()],
+            follows: (0..depth.min(1))
+                .map(|_| nested(words, depth - 1))
+                .collect(),
+            ..Finding::default()
+        }
+    }
+
     prop_compose! {
-        fn report()(
+        pub(crate) fn report()(
             words in prop::collection::vec(name(), 6),
             cpus in prop::collection::vec(cpu(), 0..20),
             drops in prop::collection::vec(drop(), 0..6),
@@ -334,6 +372,8 @@ mod arbitrary {
             report.host.kernel = words[2].clone();
             report.interfaces = vec![words[3].clone()];
             report.notes = words[4..].to_vec();
+            report.findings = vec![nested(&words, 6)];
+            report.abstained = vec![Abstained { rule: words[0].clone(), why: words[1].clone() }];
             report.duration_ns = long;
             report.start_unix_ns = long;
             report.cpus = cpus;
@@ -400,7 +440,7 @@ mod arbitrary {
         fn no_line_of_any_report_is_wider_than_asked(report in report(), width in 40usize..140, unicode: bool) {
             let style = Style { width, color: false, unicode };
             for text in [
-                text::render(&report, &style),
+                text::render_verbose(&report, &style),
                 block::render_block(&report, &style),
                 live::screen(&report, Some(&report), &style, 30),
             ] {

@@ -22,11 +22,24 @@ const RESIDUALS: usize = 10;
 /// The report of one window or the whole run; the first line is the answer.
 #[must_use]
 pub fn render(report: &Report, style: &Style) -> String {
+    page(report, style, false)
+}
+
+/// The same, and the rules that could not judge.
+#[must_use]
+pub fn render_verbose(report: &Report, style: &Style) -> String {
+    page(report, style, true)
+}
+
+fn page(report: &Report, style: &Style, says_more: bool) -> String {
     let mut page = Page::new(*style);
     section::header::answer_line(&mut page, report);
     section::header::host_line(&mut page, report);
     page.blank();
     section::findings::lines(&mut page, report);
+    if says_more {
+        section::findings::abstained(&mut page, report);
+    }
     page.blank();
     section::drops::unknown(&mut page, report);
     section::drops::sites(&mut page, report, DROPS, ORDINARY);

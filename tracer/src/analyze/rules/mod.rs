@@ -3,26 +3,32 @@
 
 pub mod threshold;
 
-use crate::model::{
-    finding::{Abstained, Finding},
-    report::Report,
-    topology::Topology,
-};
-use threshold::Thresholds;
+mod backlog;
+mod case;
+mod command;
+mod effective;
+mod found;
+mod irqbalance;
+mod ledger;
+mod outside;
+mod plan;
+mod polling;
+mod remote_node;
+mod ring;
+mod shared_cpu;
+mod single_cpu;
+mod sockets;
+mod squeeze;
+#[cfg(test)]
+mod tests;
+mod wait;
 
-/// What a rule may look at.
-#[derive(Clone, Copy)]
-pub struct Case<'a> {
-    /// The window's numbers.
-    pub report: &'a Report,
-    /// How the host is set up.
-    pub host: &'a Topology,
-    /// From where on something is a finding.
-    pub thresholds: &'a Thresholds,
-}
+use std::cmp::Reverse;
 
-/// What a rule concludes; `Err` names the evidence that is missing.
-pub type Verdict = Result<Vec<Finding>, String>;
+pub use case::Case;
+pub use found::{Found, Verdict};
+
+use crate::model::finding::{Abstained, Finding, Severity};
 
 /// One rule.
 pub struct Rule {
@@ -30,25 +36,169 @@ pub struct Rule {
     pub id: &'static str,
     /// Judges.
     pub judge: fn(Case<'_>) -> Verdict,
+    /// Rules that this one's findings follow from, if they are about the same CPU; the likeliest first.
+    pub causes: &'static [&'static str],
 }
 
-/// Every rule, in the order in which findings of equal severity are told.
-pub const RULES: &[Rule] = &[];
+const fn rule(
+    id: &'static str,
+    judge: fn(Case<'_>) -> Verdict,
+    causes: &'static [&'static str],
+) -> Rule {
+    Rule { id, judge, causes }
+}
+
+/// Every rule, in the order in which findings of equal severity are told: causes before effects.
+pub const RULES: &[Rule] = &[
+    rule(single_cpu::ID, single_cpu::judge, &[]),
+    rule(backlog::ID, backlog::judge, &[single_cpu::ID]),
+    rule(
+        shared_cpu::ID,
+        shared_cpu::judge,
+        &[single_cpu::ID, backlog::ID],
+    ),
+    rule(remote_node::ID, remote_node::judge, &[single_cpu::ID]),
+    rule(ring::ID, ring::judge, &[single_cpu::ID]),
+    rule(outside::CLOUD, outside::cloud, &[]),
+    rule(outside::STEAL, outside::steal, &[]),
+    rule(sockets::SLOW_READER, sockets::slow_reader, &[]),
+    rule(sockets::SOCKET_BACKLOG, sockets::socket_backlog, &[]),
+    rule(sockets::LISTEN, sockets::listen, &[]),
+    rule(sockets::CONNTRACK, sockets::conntrack, &[]),
+    rule(
+        wait::ID,
+        wait::judge,
+        &[single_cpu::ID, backlog::ID, shared_cpu::ID, outside::STEAL],
+    ),
+    rule(
+        squeeze::ID,
+        squeeze::judge,
+        &[single_cpu::ID, backlog::ID, ring::ID],
+    ),
+    rule(ledger::RESIDUAL, ledger::residual, &[]),
+    rule(
+        irqbalance::ID,
+        irqbalance::judge,
+        &[
+            single_cpu::ID,
+            backlog::ID,
+            shared_cpu::ID,
+            remote_node::ID,
+            ring::ID,
+        ],
+    ),
+    rule(polling::IRQ_RATE, polling::irq_rate, &[single_cpu::ID]),
+    rule(effective::ID, effective::judge, &[single_cpu::ID]),
+    rule(
+        outside::SINGLE_QUEUE,
+        outside::single_queue,
+        &[single_cpu::ID],
+    ),
+    rule(polling::SUSTAINED, polling::sustained, &[single_cpu::ID]),
+    rule(polling::THREADED, polling::threaded, &[]),
+    rule(sockets::FIREWALL, sockets::firewall, &[]),
+    rule(ledger::ORDINARY, ledger::ordinary, &[]),
+];
 
 /// Asks every rule: findings ranked, those that follow from another folded under it, and the rules that could not judge.
 #[must_use]
 pub fn diagnose(case: Case<'_>) -> (Vec<Finding>, Vec<Abstained>) {
-    let mut findings = Vec::new();
+    let mut found = Vec::new();
     let mut abstained = Vec::new();
     for rule in RULES {
         match (rule.judge)(case) {
-            Ok(found) => findings.extend(found),
+            Ok(more) => found.extend(more),
             Err(why) => abstained.push(Abstained {
                 rule: rule.id.to_owned(),
                 why,
             }),
         }
     }
-    findings.sort_by_key(|finding| finding.severity);
-    (findings, abstained)
+    heed_irqbalance(&mut found);
+    (fold(found), abstained)
+}
+
+/// Where another finding advises to pin interrupts, irqbalance would undo that.
+fn heed_irqbalance(found: &mut [Found]) {
+    let pins = |found: &Found| {
+        let mut commands = found
+            .finding
+            .advice
+            .iter()
+            .filter_map(|advice| advice.command.as_ref());
+        found.finding.rule != irqbalance::ID
+            && commands
+                .any(|command| command.contains("smp_affinity_list") && command.contains("echo"))
+    };
+    let Some(cpus) = found
+        .iter()
+        .find(|found| pins(found))
+        .map(|found| found.cpus.clone())
+    else {
+        return;
+    };
+    for daemon in found
+        .iter_mut()
+        .filter(|found| found.finding.rule == irqbalance::ID)
+    {
+        daemon.finding.severity = Severity::Warning;
+        daemon.cpus.extend(&cpus);
+    }
+}
+
+/// Ranks, and puts each finding under the one that it follows from. `found` is in the order of the rules.
+fn fold(mut found: Vec<Found>) -> Vec<Finding> {
+    found.sort_by_key(|found| found.finding.severity);
+    let parents: Vec<Option<usize>> = found.iter().map(|child| parent(child, &found)).collect();
+    let mut findings: Vec<Option<Finding>> =
+        found.into_iter().map(|found| Some(found.finding)).collect();
+    // A child's own children first: the deepest are moved before their parents are.
+    let mut order: Vec<usize> = (0..findings.len()).collect();
+    order.sort_by_key(|at| Reverse(depth(*at, &parents)));
+    for at in order {
+        if let Some(parent) = parents[at]
+            && let Some(mut child) = findings[at].take()
+            && let Some(parent) = &mut findings[parent]
+        {
+            without_repeats(&mut child, parent);
+            parent.follows.push(child);
+        }
+    }
+    findings.into_iter().flatten().collect()
+}
+
+fn parent(child: &Found, found: &[Found]) -> Option<usize> {
+    let rule = RULES.iter().find(|rule| rule.id == child.finding.rule)?;
+    let on_same_cpu = |other: &Found| !other.cpus.is_disjoint(&child.cpus);
+    rule.causes.iter().find_map(|cause| {
+        found
+            .iter()
+            .position(|other| other.finding.rule == *cause && on_same_cpu(other))
+    })
+}
+
+/// Causes come before effects in [`RULES`], so this ends.
+fn depth(at: usize, parents: &[Option<usize>]) -> usize {
+    std::iter::successors(parents[at], |parent| parents[*parent]).count()
+}
+
+/// What the cause advises already need not be said again.
+fn without_repeats(child: &mut Finding, parent: &Finding) {
+    let said = |command: &Option<String>| {
+        command.is_some()
+            && parent
+                .advice
+                .iter()
+                .any(|advice| advice.command == *command)
+    };
+    let before = child.advice.len();
+    child.advice.retain(|advice| !said(&advice.command));
+    if child.advice.is_empty() && before > 0 {
+        child.advice.push(found::step(
+            format!("Follow the advice on {}", parent.rule),
+            "it ends this, too",
+        ));
+    }
+    let said = |what: &String| parent.will_not_help.contains(what);
+    child.will_not_help.retain(|what| !said(what));
 }

@@ -15,7 +15,13 @@ use std::collections::BTreeMap;
 
 use tracer_common::event::Kind;
 
-use super::{answer::answer, details::Collected, names::Names, notes};
+use super::{
+    answer::answer,
+    details::Collected,
+    names::Names,
+    notes,
+    rules::{Case, diagnose, threshold::Thresholds},
+};
 use crate::{
     model::{
         report::{HookStatus, Host, Report, SCHEMA},
@@ -51,6 +57,8 @@ pub struct Facts {
     pub names_full_backlog: bool,
     /// Busy processes with sockets, the busiest first; at the end of a run only.
     pub processes: Vec<Process>,
+    /// From where on something is a finding.
+    pub thresholds: Thresholds,
     /// Notes on the whole run.
     pub notes: Vec<String>,
 }
@@ -141,7 +149,22 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
     let more = notes::notes(&report, facts.names_full_backlog);
     report.notes.extend(more);
     report.answer = answer(&report);
+    if collected.is_some() {
+        conclude(&mut report, &facts.thresholds);
+    }
     report
+}
+
+/// What the numbers mean: of the whole run only, an interval is too short to judge.
+fn conclude(report: &mut Report, thresholds: &Thresholds) {
+    let unknown = Topology::default();
+    let (findings, abstained) = diagnose(Case {
+        report,
+        host: report.topology.as_ref().unwrap_or(&unknown),
+        thresholds,
+    });
+    report.findings = findings;
+    report.abstained = abstained;
 }
 
 /// Says so when the kernel itself counted runs that no program saw: then they can have hidden drops too.

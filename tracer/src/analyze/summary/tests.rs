@@ -65,6 +65,7 @@ fn facts(hidden: bool) -> Facts {
         budget_known: true,
         names_full_backlog: true,
         processes: Vec::new(),
+        thresholds: Thresholds::default(),
         notes: Vec::new(),
     }
 }
@@ -362,4 +363,20 @@ fn the_summary_alone_carries_the_topology_and_devices_have_their_ring() {
     assert_eq!(rings, [Some(512), None]);
     let summary = summarize(&window, &facts, Some(&Collected::default()));
     assert_eq!(summary.topology, facts.topology);
+}
+
+#[test]
+fn only_the_whole_run_is_judged() {
+    let mut window = window(&["kfree_skb", "enqueue_to_backlog"]);
+    let row = Softnet {
+        dropped: 7,
+        ..Softnet::default()
+    };
+    window.softnet.insert(1, row);
+    let facts = facts(false);
+    assert!(summarize(&window, &facts, None).findings.is_empty());
+    let report = summarize(&window, &facts, Some(&Collected::default()));
+    let rules: Vec<_> = report.findings.iter().map(|f| f.rule.as_str()).collect();
+    assert!(rules.contains(&"backlog-overflow"), "{rules:?}");
+    assert!(report.abstained.iter().any(|a| a.rule == "irqbalance"));
 }

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use tracer_common::event::Kind;
 
 use crate::{
+    analyze::rules::threshold::{Override, Thresholds},
     bpf::{Choice, HOOKS},
     cli::{Format, Global},
     live::Options,
@@ -61,6 +62,11 @@ pub(in crate::cli) struct Args {
     /// `tracer doctor` lists the hooks.
     #[arg(long, value_name = "NAME=HOW", value_parser = hook_choice, help_heading = "Kernel")]
     hook: Vec<(usize, Choice)>,
+
+    /// Judge by VALUE instead of the default: softirq-busy=90; repeat for several. `tracer explain thresholds` lists
+    /// them.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Findings")]
+    threshold: Vec<Override>,
 }
 
 /// As `--events` spells [`Kind`].
@@ -150,6 +156,10 @@ impl Args {
         for (index, choice) in &self.hook {
             choices[*index] = *choice;
         }
+        let mut thresholds = Thresholds::default();
+        for change in &self.threshold {
+            thresholds.set(*change);
+        }
         let kinds = if self.events.is_empty() {
             Kind::ALL.to_vec()
         } else {
@@ -163,6 +173,7 @@ impl Args {
             ring_bytes: self.ring_size,
             drop_sites: self.drop_sites,
             choices,
+            thresholds,
             log: global.verbose >= 2,
         }
     }

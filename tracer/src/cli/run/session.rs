@@ -224,6 +224,9 @@ impl Session {
         let mut out = io::stdout().lock();
         match self.args.format {
             Format::Json => line(&mut out, &Record::Summary(report))?,
+            Format::Text if self.global.verbose > 0 => {
+                write!(out, "{}", text::render_verbose(&report, &self.style()))?;
+            }
             Format::Text => write!(out, "{}", text::render(&report, &self.style()))?,
         }
         out.flush()?;

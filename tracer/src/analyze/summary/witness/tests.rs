@@ -64,6 +64,7 @@ fn facts(reasons: &'static [&'static str]) -> Facts {
         budget_known: true,
         names_full_backlog: true,
         processes: Vec::new(),
+        thresholds: crate::analyze::rules::threshold::Thresholds::default(),
         notes: Vec::new(),
     }
 }

@@ -1,0 +1,428 @@
+//! Rule 1: the backlog of a CPU refused packets. Charged to the target CPU, whichever executed the drop.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    case::{Case, doubled, is_full_backlog, share},
+    command::{in_netns, mask, rx_queues, sysctl},
+    found::{Found, NOTHING, Verdict, With as _, step},
+    plan::{Plan, cores, placed, plan, widen},
+    threshold::Key,
+};
+use crate::{
+    model::{
+        finding::Advice,
+        report::{Cpu, Drop},
+    },
+    report::number::{count, of, percent, ranges},
+};
+
+pub(super) const ID: &str = "backlog-overflow";
+
+const BACKLOG: &str = "net.core.netdev_max_backlog";
+/// CPUs that have an evidence line of their own.
+const LISTED: usize = 8;
+
+pub(super) fn judge(case: Case<'_>) -> Verdict {
+    let is_traced = case.report.drop_totals.packets.is_some();
+    if !is_traced && case.report.cpus.iter().all(|cpu| cpu.softnet.is_none()) {
+        return Err(
+            "refused packets: no row of /proc/net/softnet_stat, and kfree_skb is not hooked"
+                .to_owned(),
+        );
+    }
+    let refused = case.refused();
+    if refused.is_empty() {
+        return NOTHING;
+    }
+    let all = refused.values().copied().fold(0, u64::saturating_add);
+    let (_, drops) = case.lost(is_full_backlog);
+    let limited = case
+        .report
+        .cpus
+        .iter()
+        .filter_map(|cpu| cpu.softnet?.flow_limit);
+    let limited = limited.fold(0, u64::saturating_add).min(all);
+    let path = Path::of(case, &drops, &refused);
+    let load = Load::of(case, &refused);
+
+    let mut found = Found::new(ID, case.loss(all), summary(case, &refused, all, &path))
+        .on(refused.keys().copied());
+    for (cpu, packets) in refused.iter().take(LISTED) {
+        let processed = case
+            .cpu(*cpu)
+            .and_then(|cpu| cpu.softnet)
+            .map(|row| row.processed);
+        let of_all = processed
+            .map(|n| format!(" of {}", count(n.saturating_add(*packets))))
+            .unwrap_or_default();
+        found = found.evidence(
+            format!("refused by the backlog of CPU {cpu}"),
+            format!("{}{of_all} packets", count(*packets)),
+            "/proc/net/softnet_stat, columns 1 and 2",
+        );
+    }
+    if let Some(drop) = drops.first() {
+        found = found.evidence(
+            "dropped at, for the reason",
+            format!(
+                "{} ({})",
+                drop.site,
+                drop.reason.as_deref().unwrap_or("none given")
+            ),
+            "kfree_skb, enqueue_to_backlog",
+        );
+    }
+    if limited > 0 {
+        found = found.evidence(
+            "refused by the RPS flow limit",
+            format!("{} of {}", count(limited), of(all, "packet")),
+            "/proc/net/softnet_stat, column 11",
+        );
+    }
+    found = load.testify(found);
+
+    let by_size = share(all - limited, all) >= 50;
+    if limited > 0 {
+        found = found.advice(flow_limit(case)).useless(format!(
+            "a larger netdev_max_backlog for the {} of the flow limit: it only moves the half of the backlog from which \
+             the limit acts",
+            of(limited, "packet")
+        ));
+    }
+    if by_size && load != Load::Bursts {
+        found = found.advice(path.advise(case, &refused));
+    }
+    if by_size {
+        found = found.advice(larger(case, load));
+    }
+    match load {
+        Load::Sustained { .. } => found.useless(format!(
+            "a larger netdev_max_backlog alone: {}; it would hold packets longer and refuse as many",
+            load.words()
+        )),
+        Load::Bursts | Load::Unknown => found,
+    }
+    .useless("netdev_budget: it limits how long NET_RX runs, not how many packets wait")
+    .alone()
+}
+
+fn summary(case: Case<'_>, refused: &BTreeMap<u32, u64>, all: u64, path: &Path<'_>) -> String {
+    let cpus = refused.keys().copied();
+    let whose = match refused.len() {
+        1 => format!("the backlog of target CPU {} overflowed: it", ranges(cpus)),
+        _ => format!(
+            "the backlogs of target CPUs {} overflowed: they",
+            ranges(cpus)
+        ),
+    };
+    let rows = refused.keys().filter_map(|cpu| case.cpu(*cpu)?.softnet);
+    let processed = rows.map(|row| row.processed).fold(0, u64::saturating_add);
+    let offered = processed.saturating_add(all);
+    let of_all = if processed > 0 {
+        format!(" ({} of those that came there)", percent(all, offered))
+    } else {
+        String::new()
+    };
+    format!(
+        "{whose} refused {}{of_all}{}",
+        of(all, "packet"),
+        path.words()
+    )
+}
+
+/// How packets got to the backlog.
+struct Path<'a> {
+    /// Device and its namespace, those with most packets first.
+    devices: Vec<(&'a str, Option<&'a str>)>,
+    /// RPS steers them: a mask says so, or the drops were executed on other CPUs. `None`: neither is known.
+    rps: Option<bool>,
+}
+
+impl<'a> Path<'a> {
+    fn of(case: Case<'a>, drops: &[&'a Drop], refused: &BTreeMap<u32, u64>) -> Self {
+        let mut devices: Vec<(&str, Option<&str>)> = Vec::new();
+        for drop in drops {
+            if let Some(name) = drop.device.as_deref() {
+                let device = (name, drop.netns.as_deref());
+                if !devices.contains(&device) {
+                    devices.push(device);
+                }
+            }
+        }
+        let points_there = |device: &str| {
+            let nic = case.host.devices.get(device)?;
+            let mut queues = nic.rx_queues.values();
+            Some(queues.any(|queue| queue.rps_cpus.iter().any(|cpu| refused.contains_key(cpu))))
+        };
+        if devices.is_empty() {
+            let named = case.host.devices.keys().map(String::as_str);
+            let named =
+                named.filter(|name| case.received(name) > 0 && points_there(name) == Some(true));
+            devices = named.map(|name| (name, None)).collect();
+        }
+        let mut executed = drops.iter().flat_map(|drop| &drop.per_cpu);
+        let crossed = executed.any(|(cpu, n)| *n > 0 && !refused.contains_key(cpu))
+            || drops.iter().any(|drop| {
+                let mut targets = drop.per_target_cpu.iter().flatten();
+                targets.any(|(cpu, n)| *n > 0 && !drop.per_cpu.contains_key(cpu))
+            });
+        let masked = devices
+            .iter()
+            .any(|(name, netns)| netns.is_none() && points_there(name) == Some(true));
+        let seen = devices
+            .iter()
+            .all(|(name, netns)| netns.is_none() && case.host.devices.contains_key(*name));
+        let traced = drops.iter().all(|drop| drop.per_target_cpu.is_some());
+        let rps = if crossed || masked {
+            Some(true)
+        } else if !devices.is_empty() && (seen || traced) {
+            Some(false)
+        } else {
+            None
+        };
+        Self { devices, rps }
+    }
+
+    fn words(&self) -> String {
+        let Some((name, _)) = self.devices.first() else {
+            return String::new();
+        };
+        let more = match self.devices.len() {
+            1 => String::new(),
+            n => format!(" and {}", of(n as u64 - 1, "other device")),
+        };
+        match self.rps {
+            Some(true) => format!(", steered there by RPS of {name}{more}"),
+            Some(false) => format!(", put there by {name}{more} without RPS"),
+            None => format!(", of {name}{more}"),
+        }
+    }
+
+    /// Other CPUs take a part.
+    fn advise(&self, case: Case<'_>, refused: &BTreeMap<u32, u64>) -> Vec<Advice> {
+        let full: Vec<u32> = refused.keys().copied().collect();
+        let Some((device, netns)) = self.devices.first() else {
+            return vec![step(
+                "Find the device whose packets fill the backlog, and set its RPS mask",
+                "kfree_skb did not tell, and no RPS mask here names this CPU",
+            )];
+        };
+        if netns.is_none()
+            && let Some(plan) = plan(case, device)
+        {
+            let mut steps = Vec::from_iter(plan.spread());
+            steps.extend(plan.steer(case));
+            return steps;
+        }
+        let targets = targets(case, device, &full);
+        if targets.is_empty() {
+            return Vec::new();
+        }
+        let why = match self.rps {
+            Some(true) => format!(
+                "its RPS masks send everything to CPU {}, which is full",
+                ranges(full)
+            ),
+            Some(false) => format!(
+                "{device} has no interrupts of its own: its packets stay on the CPU that sent them unless RPS steers them"
+            ),
+            None => format!("CPU {} is full; others can take a part", ranges(full)),
+        };
+        if netns.is_none() {
+            return widen(case, device, &targets, &why);
+        }
+        // The vectors belong to the host, the masks to the namespace.
+        let plan = plan(case, device);
+        let mut steps = Vec::from_iter(plan.as_ref().and_then(Plan::spread));
+        let targets = plan.map_or(targets, |plan| plan.rps_cpus);
+        let (command, _) = rx_queues(foreign(case), device, "rps_cpus", &mask(&targets), |_| None);
+        let list = ranges(targets.iter().copied());
+        let what = if targets.is_empty() {
+            format!("Clear the RPS masks of {device}")
+        } else {
+            format!("Steer {device} to CPUs {list} (RPS)")
+        };
+        let advice = step(what, why).risk(
+            "each steered packet costs an interrupt between CPUs; note the masks of now to undo it",
+        );
+        // A namespace without a name cannot be entered by it.
+        let is_named = netns.is_some_and(|name| !name.chars().all(|c| c.is_ascii_digit()));
+        steps.push(if is_named {
+            advice.command(in_netns(*netns, command))
+        } else {
+            advice
+        });
+        steps
+    }
+}
+
+/// The same case without devices: those of another namespace are not in it, whatever their names.
+fn foreign(case: Case<'_>) -> Case<'_> {
+    static EMPTY: std::sync::LazyLock<crate::model::topology::Topology> =
+        std::sync::LazyLock::new(Default::default);
+    Case {
+        host: &EMPTY,
+        ..case
+    }
+}
+
+/// CPUs that RPS of `device` can steer to: of its node, without those that are `full`, serve interrupts, or are siblings
+/// of these. Less strict where that leaves none.
+pub(super) fn targets(case: Case<'_>, device: &str, full: &[u32]) -> Vec<u32> {
+    let node = case.host.devices.get(device).and_then(|nic| nic.node);
+    let node = node.or_else(|| full.first().and_then(|cpu| case.node_of(*cpu)));
+    let cores = cores(case, node);
+    let mut taken: BTreeSet<u32> = full.iter().copied().collect();
+    let free = |taken: &BTreeSet<u32>| -> Vec<u32> {
+        let cores = cores
+            .iter()
+            .filter(|core| !core.iter().any(|cpu| taken.contains(cpu)));
+        let mut cpus: Vec<u32> = cores.flatten().copied().collect();
+        cpus.sort_unstable();
+        cpus
+    };
+    let without_full = free(&taken);
+    let busy = case.report.irqs.iter().filter(|irq| irq.count > 0);
+    let vectors = busy.filter_map(|irq| case.host.irqs.get(&irq.irq));
+    taken.extend(vectors.flat_map(placed).copied());
+    let strict = free(&taken);
+    if !strict.is_empty() {
+        return strict;
+    }
+    // With full CPUs only, all of them together are still more than one.
+    if without_full.is_empty() {
+        let all: Vec<u32> = cores.concat();
+        return if all.len() > full.len() {
+            all
+        } else {
+            Vec::new()
+        };
+    }
+    without_full
+}
+
+/// Whether the refusing CPUs could have taken the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// On average there was room: a queue that holds the burst is enough.
+    Bursts,
+    /// There was none.
+    Sustained {
+        cpu: u32,
+        would_be: u64,
+        idle: Option<u64>,
+    },
+    Unknown,
+}
+
+impl Load {
+    /// The CPU with least room decides.
+    fn of(case: Case<'_>, refused: &BTreeMap<u32, u64>) -> Self {
+        let mut load = Self::Unknown;
+        for (id, packets) in refused {
+            let Some(cpu) = case.cpu(*id) else { continue };
+            let Some(would_be) = would_be(case, cpu, *packets) else {
+                continue;
+            };
+            let idle = case.idle(cpu);
+            let full = would_be >= case.limit(Key::SoftirqBusy)
+                || idle.is_some_and(|idle| idle < case.limit(Key::CpuIdle));
+            if full {
+                return Self::Sustained {
+                    cpu: *id,
+                    would_be,
+                    idle,
+                };
+            }
+            load = Self::Bursts;
+        }
+        load
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::Sustained {
+                cpu,
+                would_be,
+                idle,
+            } => {
+                let idle = idle
+                    .map(|idle| format!(" and was {idle} % idle"))
+                    .unwrap_or_default();
+                format!("CPU {cpu} would need {would_be} % of its time for all packets{idle}")
+            }
+            Self::Bursts => "the load comes in bursts: on average the CPU had room".to_owned(),
+            Self::Unknown => "how busy the CPU was is not known".to_owned(),
+        }
+    }
+
+    fn testify(self, found: Found) -> Found {
+        found.evidence(
+            "sustained load or bursts",
+            self.words(),
+            "softirq_entry/exit, /proc/stat",
+        )
+    }
+}
+
+/// Percent of its time that softirqs would need, had none of the packets been refused.
+fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
+    let busy = case.softirq_busy(cpu)?;
+    let processed = cpu.softnet?.processed;
+    if processed == 0 {
+        return Some(busy);
+    }
+    let scaled =
+        u128::from(busy) * u128::from(processed.saturating_add(refused)) / u128::from(processed);
+    u64::try_from(scaled).ok()
+}
+
+fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
+    let now = case.sysctl(BACKLOG)?;
+    let then = doubled(now)?.max(1);
+    let why = match load {
+        Load::Bursts => format!(
+            "{}; twice the queue holds the burst, and nothing else is needed",
+            load.words()
+        ),
+        Load::Sustained { .. } => {
+            "only after the load is spread: room for what still comes at once".to_owned()
+        }
+        Load::Unknown => format!(
+            "enough for bursts, useless for a sustained load; {}",
+            load.words()
+        ),
+    };
+    let advice = step(
+        format!(
+            "Raise netdev_max_backlog from {} to {}",
+            count(now),
+            count(then)
+        ),
+        why,
+    );
+    Some(
+        advice
+            .command(sysctl(BACKLOG, &then.to_string()))
+            .undo(sysctl(BACKLOG, &now.to_string()))
+            .risk("packets may wait twice as long in a full backlog"),
+    )
+}
+
+fn flow_limit(case: Case<'_>) -> Option<Advice> {
+    const BITMAP: &str = "net.core.flow_limit_cpu_bitmap";
+    let now = case.host.sysctls.get(BITMAP)?.trim();
+    let is_mask = !now.is_empty() && now.chars().all(|c| c.is_ascii_hexdigit() || c == ',');
+    let advice = step(
+        "Switch the RPS flow limit off, if the large flow must not lose packets",
+        "it refuses packets of the flow that fills more than half of a backlog, to keep room for the others: that is its \
+         purpose, not a shortage",
+    );
+    is_mask.then(|| {
+        advice
+            .command(sysctl(BITMAP, "0"))
+            .undo(sysctl(BITMAP, now))
+            .risk("one flow may then fill the backlog and starve the others")
+    })
+}

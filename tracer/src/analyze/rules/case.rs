@@ -1,0 +1,205 @@
+//! What a rule may look at, and look-ups that several rules share.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::threshold::{Key, Thresholds};
+use crate::model::{
+    finding::Severity,
+    report::{Cpu, Drop, Report},
+    topology::{Topology, Vector},
+};
+
+/// What a rule may look at.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The window's numbers.
+    pub report: &'a Report,
+    /// How the host is set up.
+    pub host: &'a Topology,
+    /// From where on something is a finding.
+    pub thresholds: &'a Thresholds,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn limit(self, key: Key) -> u64 {
+        self.thresholds.get(key)
+    }
+
+    pub(super) fn cpu(self, id: u32) -> Option<&'a Cpu> {
+        self.report.cpus.iter().find(|cpu| cpu.cpu == id)
+    }
+
+    /// CPUs that are online by the host's set-up and that the report did not see go.
+    pub(super) fn online(self) -> BTreeSet<u32> {
+        let gone: BTreeSet<u32> = self
+            .report
+            .cpus
+            .iter()
+            .filter(|cpu| !cpu.online)
+            .map(|cpu| cpu.cpu)
+            .collect();
+        let online = self.host.cpus.iter().filter(|(_, place)| place.online);
+        online
+            .map(|(cpu, _)| *cpu)
+            .filter(|cpu| !gone.contains(cpu))
+            .collect()
+    }
+
+    pub(super) fn node_of(self, cpu: u32) -> Option<u32> {
+        let place = self.host.cpus.get(&cpu).and_then(|place| place.node);
+        place.or_else(|| self.cpu(cpu)?.node)
+    }
+
+    /// Percent of the time this CPU had (what the hypervisor took is not its own) that softirqs used.
+    pub(super) fn softirq_busy(self, cpu: &Cpu) -> Option<u64> {
+        let stolen = cpu.time.map_or(0, |time| time.steal_ns);
+        let had = self.report.duration_ns.saturating_sub(stolen);
+        softirq_ns(cpu).map(|ns| share(ns, had).min(100))
+    }
+
+    /// Percent of the window this CPU was idle.
+    #[expect(clippy::unused_self, reason = "asked like the other look-ups")]
+    pub(super) fn idle(self, cpu: &Cpu) -> Option<u64> {
+        let time = cpu.time?;
+        let all = [
+            time.user_ns,
+            time.system_ns,
+            time.idle_ns,
+            time.irq_ns,
+            time.softirq_ns,
+            time.steal_ns,
+        ];
+        let all = all.into_iter().fold(0, u64::saturating_add);
+        (all > 0).then(|| share(time.idle_ns, all))
+    }
+
+    /// Whether softirqs leave this CPU no room.
+    pub(super) fn is_saturated(self, cpu: &Cpu) -> bool {
+        self.softirq_busy(cpu)
+            .is_some_and(|busy| busy >= self.limit(Key::SoftirqBusy))
+    }
+
+    pub(super) fn sysctl(self, name: &str) -> Option<u64> {
+        self.host.sysctls.get(name)?.trim().parse().ok()
+    }
+
+    /// The vectors of `device` that carry packets: those with a queue, or all if none has one.
+    pub(super) fn vectors(self, device: &str) -> Vec<(u32, &'a Vector)> {
+        let ours = self.host.irqs.iter();
+        let mut ours: Vec<_> = ours
+            .filter(|(_, vector)| vector.device.as_deref() == Some(device))
+            .map(|(irq, vector)| (*irq, vector))
+            .collect();
+        if ours.iter().any(|(_, vector)| vector.queue.is_some()) {
+            ours.retain(|(_, vector)| vector.queue.is_some());
+        }
+        ours
+    }
+
+    /// Devices with interrupts or queues, by name.
+    pub(super) fn devices(self) -> BTreeSet<&'a str> {
+        let nics = self.host.devices.keys().map(String::as_str);
+        let vectors = self.host.irqs.values();
+        nics.chain(vectors.filter_map(|vector| vector.device.as_deref()))
+            .collect()
+    }
+
+    /// Packets that `device` received, by the best source there is.
+    pub(super) fn received(self, device: &str) -> u64 {
+        let counted = self.report.devices.iter().filter(|d| d.name == device);
+        let counted = counted.map(|d| d.rx_packets).max().unwrap_or(0);
+        let polled = self.polled_by_cpu(device).into_values();
+        counted.max(polled.fold(0, u64::saturating_add))
+    }
+
+    /// Packets polled from `device`, by CPU.
+    pub(super) fn polled_by_cpu(self, device: &str) -> BTreeMap<u32, u64> {
+        let mut polled = BTreeMap::new();
+        for napi in self.report.napi.iter().filter(|napi| napi.device == device) {
+            for (cpu, packets) in &napi.per_cpu {
+                let sum: &mut u64 = polled.entry(*cpu).or_default();
+                *sum = sum.saturating_add(*packets);
+            }
+        }
+        polled
+    }
+
+    /// Harmful drops that `is` picks: their packets, and the drops, most packets first.
+    pub(super) fn lost(self, is: impl Fn(&Drop) -> bool) -> (u64, Vec<&'a Drop>) {
+        let drops = self.report.drops.iter();
+        let mut drops: Vec<_> = drops
+            .filter(|drop| !drop.benign && drop.packets > 0 && is(drop))
+            .collect();
+        drops.sort_by_key(|drop| std::cmp::Reverse(drop.packets));
+        let packets = drops.iter().map(|drop| drop.packets);
+        (packets.fold(0, u64::saturating_add), drops)
+    }
+
+    /// How bad it is that this cause lost `packets`.
+    pub(super) fn loss(self, packets: u64) -> Severity {
+        let missed = self.report.devices.iter().map(|device| device.rx_missed);
+        let all = missed.fold(self.lost(|_| true).0, u64::saturating_add);
+        if share(packets, all.max(packets)) >= self.limit(Key::MainLoss) {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        }
+    }
+
+    /// Packets that the backlog of each CPU refused: the kernel's row, else what was traced.
+    pub(super) fn refused(self) -> BTreeMap<u32, u64> {
+        let rows = self.report.cpus.iter();
+        let mut refused: BTreeMap<u32, u64> = rows
+            .filter_map(|cpu| Some((cpu.cpu, cpu.softnet?.dropped)))
+            .collect();
+        let (_, drops) = self.lost(is_full_backlog);
+        for (cpu, packets) in drops
+            .iter()
+            .filter_map(|d| d.per_target_cpu.as_ref())
+            .flatten()
+        {
+            if self.cpu(*cpu).is_none_or(|cpu| cpu.softnet.is_none()) {
+                let sum = refused.entry(*cpu).or_default();
+                *sum = sum.saturating_add(*packets);
+            }
+        }
+        refused.retain(|_, packets| *packets > 0);
+        refused
+    }
+
+    /// Events a second.
+    pub(super) fn rate(self, events: u64) -> u64 {
+        let per_s = u128::from(events) * 1_000_000_000 / u128::from(self.report.duration_ns.max(1));
+        u64::try_from(per_s).unwrap_or(u64::MAX)
+    }
+}
+
+pub(super) fn is_full_backlog(drop: &Drop) -> bool {
+    drop.reason.as_deref() == Some("CPU_BACKLOG")
+        || drop.reason.is_none() && drop.site == "enqueue_to_backlog"
+}
+
+/// Time of all softirqs, traced or by the kernel's account, whichever saw more.
+pub(super) fn softirq_ns(cpu: &Cpu) -> Option<u64> {
+    let vectors = cpu.softirqs.values().filter_map(|softirq| softirq.ns);
+    let sources = [
+        vectors.reduce(u64::saturating_add),
+        cpu.net_rx_ns,
+        cpu.time.map(|time| time.softirq_ns),
+    ];
+    sources.into_iter().flatten().max()
+}
+
+/// `part` in percent of `whole`; 0 if `whole` is.
+pub(super) fn share(part: u64, whole: u64) -> u64 {
+    let percent = (u128::from(part) * 100)
+        .checked_div(u128::from(whole))
+        .unwrap_or(0);
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+/// Twice the value of a sysctl, if the kernel's `int` takes it.
+pub(super) fn doubled(now: u64) -> Option<u64> {
+    let then = now.checked_mul(2)?;
+    i32::try_from(then).is_ok().then_some(then)
+}

@@ -1,0 +1,297 @@
+//! Where the interrupts of a device should go, and which CPUs are left for others: one vector a physical core, on the
+//! device's node, online CPUs only; the siblings of interrupt cores stay free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    case::Case,
+    command::{affinity, list, mask, rx_queues, sysctl},
+    found::{With as _, step},
+    shared_cpu,
+    threshold::Key,
+};
+use crate::{
+    model::{finding::Advice, topology::Vector},
+    report::number::of,
+};
+
+/// Hardware threads a queue up to which interrupts go to every core (seastar's perftune).
+const THREADS_PER_QUEUE: usize = 4;
+/// Cores for each that is given to interrupts alone (seastar's perftune).
+const CORES_PER_IRQ_CORE: usize = 16;
+/// Entries of the flow table of RFS (kernel scaling.rst).
+const FLOWS: u64 = 32_768;
+
+/// The plan for one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub device: String,
+    /// The device's node, where it is known.
+    pub node: Option<u32>,
+    /// One a core.
+    pub irq_cpus: Vec<u32>,
+    /// For RPS; none if the queues are enough.
+    pub rps_cpus: Vec<u32>,
+    /// For processes: not on interrupt cores.
+    pub rest: Vec<u32>,
+    /// `rest` is on another node, for want of cores on this one.
+    pub rest_is_remote: bool,
+    /// Vector, where it is now, where it should be; those that can be moved and have to be.
+    pub moves: Vec<(u32, String, u32)>,
+    /// The kernel refuses to move the vectors.
+    pub managed: bool,
+}
+
+/// Online CPUs by core, on `node` if it has any; cores set aside for other purposes left out.
+pub(super) fn cores(case: Case<'_>, node: Option<u32>) -> Vec<Vec<u32>> {
+    let online = case.online();
+    let on_node = |cpu: &u32| node.is_none() || case.host.cpus[cpu].node == node;
+    let mut cpus: BTreeSet<u32> = online.iter().copied().filter(on_node).collect();
+    if cpus.is_empty() {
+        cpus = online;
+    }
+    if cpus.iter().any(|cpu| !case.host.cpus[cpu].isolated) {
+        cpus.retain(|cpu| !case.host.cpus[cpu].isolated);
+    }
+    let mut cores: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for cpu in cpus {
+        let siblings = &case.host.cpus[&cpu].siblings;
+        let first = siblings.iter().copied().min().unwrap_or(cpu);
+        cores.entry(first.min(cpu)).or_default().push(cpu);
+    }
+    cores.into_values().collect()
+}
+
+/// The plan for `device`; `None` if it has no vectors or the host's CPUs are not known.
+pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
+    let vectors = case.vectors(device);
+    let nic = case.host.devices.get(device);
+    let node = nic
+        .and_then(|nic| nic.node)
+        .or_else(|| vectors.iter().find_map(|(_, vector)| vector.node));
+    let cores = cores(case, node);
+    if vectors.is_empty() || cores.is_empty() {
+        return None;
+    }
+    let queues = rank(&vectors);
+    let count = queues.values().collect::<BTreeSet<_>>().len();
+    let victims = !shared_cpu::victims(case).is_empty();
+    let k = irq_cores(case, &cores, count, victims);
+    let (ours, others) = cores.split_at(k);
+    let irq_cpus: Vec<u32> = ours.iter().map(|core| core[0]).collect();
+    let mut spare: Vec<Vec<u32>> = others.to_vec();
+    let rest_is_remote = victims && spare.is_empty();
+    if rest_is_remote {
+        let here: BTreeSet<u32> = cores.iter().flatten().copied().collect();
+        spare = self::cores(case, None);
+        spare.retain(|core| !core.iter().any(|cpu| here.contains(cpu)));
+    }
+    let (rps, rest) = match (victims, count) {
+        (false, _) => (spare.clone(), spare),
+        // One queue cannot be spread but by RPS; the process still needs CPUs of its own.
+        (true, 1) if spare.len() > 1 && !rest_is_remote => {
+            let (rps, rest) = spare.split_at(spare.len() / 2);
+            (rps.to_vec(), rest.to_vec())
+        }
+        (true, _) => (Vec::new(), spare),
+    };
+    let mut moves = Vec::new();
+    for (irq, vector) in &vectors {
+        let to = irq_cpus[queues[irq] % irq_cpus.len()];
+        if vector.managed != Some(true) && placed(vector) != [to] {
+            moves.push((*irq, list(&vector.affinity), to));
+        }
+    }
+    let flat = |cores: Vec<Vec<u32>>| {
+        let mut cpus = cores.concat();
+        cpus.sort_unstable();
+        cpus
+    };
+    Some(Plan {
+        device: device.to_owned(),
+        node,
+        irq_cpus,
+        rps_cpus: flat(rps),
+        rest: flat(rest),
+        rest_is_remote,
+        moves,
+        managed: vectors
+            .iter()
+            .all(|(_, vector)| vector.managed == Some(true)),
+    })
+}
+
+/// Where an interrupt is delivered, as far as the kernel tells.
+pub(super) fn placed(vector: &Vector) -> &[u32] {
+    if vector.effective.is_empty() {
+        &vector.affinity
+    } else {
+        &vector.effective
+    }
+}
+
+/// Vectors of one queue, receive and transmit, have one rank.
+fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
+    let queues: BTreeSet<u32> = vectors.iter().filter_map(|(_, v)| v.queue).collect();
+    let of_queue = |queue: u32| queues.iter().position(|other| *other == queue);
+    let ranks = vectors.iter().enumerate();
+    ranks
+        .map(|(at, (irq, vector))| (*irq, vector.queue.and_then(of_queue).unwrap_or(at)))
+        .collect()
+}
+
+/// How many cores interrupts get.
+fn irq_cores(case: Case<'_>, cores: &[Vec<u32>], queues: usize, victims: bool) -> usize {
+    let most = queues.min(cores.len()).max(1);
+    if !victims {
+        return most;
+    }
+    let threads: usize = cores.iter().map(Vec::len).sum();
+    let dedicated = if threads > THREADS_PER_QUEUE * queues {
+        cores.len().div_ceil(CORES_PER_IRQ_CORE)
+    } else {
+        cores.len() / 2
+    };
+    // A core stays for the process.
+    let most = most.min(cores.len().saturating_sub(1)).max(1);
+    dedicated.max(needed(case)).clamp(1, most)
+}
+
+/// Cores that the whole host's `NET_RX` and hard interrupts would load as much as is planned for.
+fn needed(case: Case<'_>) -> usize {
+    let time = case.report.cpus.iter().map(|cpu| {
+        let hard = cpu.hardirq_ns.unwrap_or(0);
+        cpu.net_rx_ns.unwrap_or(0).saturating_add(hard)
+    });
+    let time = u128::from(time.fold(0, u64::saturating_add)) * 100;
+    let load = u128::from(case.limit(Key::IrqCoreLoad).max(1));
+    let core = u128::from(case.report.duration_ns.max(1)) * load;
+    usize::try_from(time.div_ceil(core)).unwrap_or(usize::MAX)
+}
+
+impl Plan {
+    fn node_words(&self) -> String {
+        self.node
+            .map(|node| format!(" of its node {node}"))
+            .unwrap_or_default()
+    }
+
+    /// Moves the vectors.
+    pub(super) fn spread(&self) -> Option<Advice> {
+        if self.managed {
+            let advice = step(
+                format!("Change the number of queues of {}", self.device),
+                "the kernel manages the affinity of these vectors and refuses writes (EPERM); it spreads them itself when \
+                 the queues are made",
+            );
+            let command = format!("ethtool -l {}", super::command::quote(&self.device));
+            return Some(
+                advice
+                    .command(command)
+                    .risk("changing it with -L resets the device"),
+            );
+        }
+        if self.moves.is_empty() {
+            return None;
+        }
+        let new: Vec<_> = self
+            .moves
+            .iter()
+            .map(|(irq, _, to)| (*irq, to.to_string()))
+            .collect();
+        let old: Vec<_> = self
+            .moves
+            .iter()
+            .map(|(irq, now, _)| (*irq, now.clone()))
+            .collect();
+        let to = list(&self.irq_cpus);
+        let cores = of(self.irq_cpus.len() as u64, "core");
+        let advice = step(
+            format!("Put the vectors of {} on CPUs {to}", self.device),
+            format!(
+                "its queues spread evenly over {cores}{}, one thread of each",
+                self.node_words()
+            ),
+        );
+        let advice = advice.command(affinity(&new)).risk(
+            "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",
+        );
+        let known = old.iter().all(|(_, now)| !now.is_empty());
+        Some(if known {
+            advice.undo(affinity(&old))
+        } else {
+            advice
+        })
+    }
+
+    /// Makes RPS masks fit: cleared where the queues are enough, else the CPUs beside the interrupts'.
+    pub(super) fn steer(&self, case: Case<'_>) -> Vec<Advice> {
+        let set = case.host.devices.get(&self.device).is_some_and(|nic| {
+            nic.rx_queues
+                .values()
+                .any(|queue| !queue.rps_cpus.is_empty())
+        });
+        match (self.rps_cpus.as_slice(), set) {
+            ([], false) => Vec::new(),
+            ([], true) => {
+                let advice = step(
+                    format!("Clear the RPS masks of {}", self.device),
+                    "the vectors spread the packets already; steering them once more costs an interrupt between CPUs and \
+                     ends in one backlog",
+                );
+                vec![rps(case, advice, &self.device, &[])]
+            }
+            (cpus, _) => {
+                let why = format!(
+                    "{}, beside the interrupt cores and their siblings",
+                    self.node.map_or_else(
+                        || "CPUs of the same memory".to_owned(),
+                        |node| format!("CPUs of node {node}")
+                    )
+                );
+                widen(case, &self.device, cpus, &why)
+            }
+        }
+    }
+}
+
+/// RPS of `device` over `cpus`, and RFS behind it.
+pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Vec<Advice> {
+    let advice = step(format!("Steer {device} to CPUs {} (RPS)", list(cpus)), why);
+    let risk = "each steered packet costs an interrupt between CPUs; tasks on these CPUs lose time";
+    let mut steps = vec![rps(case, advice, device, cpus).risk(risk)];
+    steps.extend(rfs(case, device));
+    steps
+}
+
+fn rps(case: Case<'_>, advice: Advice, device: &str, cpus: &[u32]) -> Advice {
+    let now = |queue: &crate::model::topology::RxQueue| Some(mask(&queue.rps_cpus));
+    let (command, revert) = rx_queues(case, device, "rps_cpus", &mask(cpus), now);
+    Advice {
+        revert,
+        ..advice.command(command)
+    }
+}
+
+/// Flows to the CPU of their reader; only where nothing is set up yet and all of it can be undone.
+fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
+    const TABLE: &str = "net.core.rps_sock_flow_entries";
+    let now = case.sysctl(TABLE)?;
+    let queues = &case.host.devices.get(device)?.rx_queues;
+    let is_off = queues.values().all(|queue| queue.rps_flow_cnt == Some(0));
+    if now > 0 && !is_off || queues.is_empty() {
+        return None;
+    }
+    let each = (FLOWS / queues.len() as u64).max(1).to_string();
+    let count = |queue: &crate::model::topology::RxQueue| Some(queue.rps_flow_cnt?.to_string());
+    let (flows, back) = rx_queues(case, device, "rps_flow_cnt", &each, count);
+    let advice = step(
+        "Let RFS pick the CPU where the flow is read",
+        "RPS alone may process a packet on one CPU and read it on another",
+    );
+    Some(
+        advice
+            .command(format!("{}; {flows}", sysctl(TABLE, &FLOWS.to_string())))
+            .undo(format!("{}; {}", sysctl(TABLE, &now.to_string()), back?)),
+    )
+}

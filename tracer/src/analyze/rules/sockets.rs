@@ -1,0 +1,293 @@
+//! Rules 13 and 14: losses above the interrupt path, where no interrupt knob helps.
+
+use super::{
+    case::{Case, doubled, share},
+    command::sysctl,
+    found::{Found, NOTHING, Verdict, With as _, step},
+    threshold::Key,
+};
+use crate::{
+    model::{
+        event::What,
+        finding::{Advice, Severity},
+        topology::Process,
+    },
+    report::number::{count, of},
+};
+
+pub(super) const SLOW_READER: &str = "slow-reader";
+pub(super) const SOCKET_BACKLOG: &str = "socket-backlog";
+pub(super) const LISTEN: &str = "listen-overflow";
+pub(super) const CONNTRACK: &str = "conntrack-full";
+pub(super) const FIREWALL: &str = "firewall";
+
+const NO_IRQ_KNOB: &str =
+    "interrupt affinity, RPS, netdev_max_backlog, ring sizes: the packets had passed all of these";
+
+/// Losses by reason and by the protocols' own counters.
+struct Loss {
+    packets: u64,
+    /// Of `packets`, by `kfree_skb`; `None`: not traced.
+    traced: Option<u64>,
+    counters: Vec<(String, u64)>,
+}
+
+impl Loss {
+    fn of(case: Case<'_>, reasons: &[&str], is_counter: impl Fn(&str) -> bool) -> Self {
+        let named = |reason: Option<&str>| reason.is_some_and(|reason| reasons.contains(&reason));
+        let (packets, _) = case.lost(|drop| named(drop.reason.as_deref()));
+        let counters = case.report.protocols.iter();
+        let counters = counters.filter(|(name, n)| **n > 0 && is_counter(name));
+        let counters: Vec<_> = counters.map(|(name, n)| (name.clone(), *n)).collect();
+        // UDP counts IPv6 apart; a sum of the same counter is one loss, different ones may be one.
+        let counted = counters.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        Self {
+            packets: packets.max(counted),
+            traced: case.report.drop_totals.packets.map(|_| packets),
+            counters,
+        }
+    }
+
+    fn is_unknown(&self, case: Case<'_>) -> bool {
+        self.traced.is_none() && case.report.protocols.is_empty()
+    }
+
+    fn testify(&self, mut found: Found, reasons: &str) -> Found {
+        if let Some(traced) = self.traced.filter(|n| *n > 0) {
+            found = found.evidence(
+                format!("drops for {reasons}"),
+                of(traced, "packet"),
+                "kfree_skb",
+            );
+        }
+        for (name, n) in &self.counters {
+            found = found.evidence(name.clone(), count(*n), "/proc/net/snmp, snmp6, netstat");
+        }
+        found
+    }
+}
+
+const UNKNOWN: &str = "drops by reason: kfree_skb is not hooked, and no protocol counter changed";
+
+pub(super) fn slow_reader(case: Case<'_>) -> Verdict {
+    let is_counter = |name: &str| name.starts_with("Udp") && name.ends_with("RcvbufErrors");
+    let loss = Loss::of(case, &["SOCKET_RCVBUFF"], is_counter);
+    if loss.is_unknown(case) {
+        return Err(UNKNOWN.to_owned());
+    }
+    if loss.packets == 0 {
+        return NOTHING;
+    }
+    let reader = reader(case, "SOCKET_RCVBUFF");
+    let who = match &reader {
+        Some((port, Some(process))) => format!(
+            ", for example {} (pid {}) on {port}",
+            process.name, process.pid
+        ),
+        Some((port, None)) => format!(", for example on {port}"),
+        None => String::new(),
+    };
+    let summary = format!(
+        "{} found the receive buffer of a socket full{who}: the application reads too slowly",
+        of(loss.packets, "packet")
+    );
+    let found = Found::new(SLOW_READER, case.loss(loss.packets), summary);
+    loss.testify(found, "SOCKET_RCVBUFF")
+        .advice([step(
+            "Make the application read faster: recvmmsg, more threads with SO_REUSEPORT",
+            "if it is too slow on average, no buffer is large enough",
+        )])
+        .advice(larger_buffer(case))
+        .useless(NO_IRQ_KNOB)
+        .alone()
+}
+
+fn larger_buffer(case: Case<'_>) -> Option<Advice> {
+    const MAX: &str = "net.core.rmem_max";
+    let now = case.sysctl(MAX)?;
+    let then = doubled(now)?;
+    let advice = step(
+        format!(
+            "Raise rmem_max from {} to {}, and SO_RCVBUF in the application",
+            count(now),
+            count(then)
+        ),
+        "enough if packets come in bursts; without SO_RCVBUF the socket keeps rmem_default",
+    );
+    Some(
+        advice
+            .command(sysctl(MAX, &then.to_string()))
+            .undo(sysctl(MAX, &now.to_string()))
+            .risk("memory for each socket that asks for it"),
+    )
+}
+
+/// Port, and who has it, of a sample drop for `reason`.
+fn reader<'a>(case: Case<'a>, reason: &str) -> Option<(String, Option<&'a Process>)> {
+    let port = case
+        .report
+        .samples
+        .drops
+        .iter()
+        .find_map(|event| match &event.what {
+            What::Drop {
+                reason: Some(why),
+                flow: Some(flow),
+                ..
+            } if why == reason => {
+                let protocol = if flow.protocol == 6 { "tcp" } else { "udp" };
+                Some(format!("{protocol}/{}", flow.destination_port?))
+            }
+            _ => None,
+        })?;
+    let process = case
+        .host
+        .processes
+        .iter()
+        .find(|process| process.ports.contains(&port));
+    Some((port, process))
+}
+
+pub(super) fn socket_backlog(case: Case<'_>) -> Verdict {
+    let loss = Loss::of(case, &["SOCKET_BACKLOG"], |name| {
+        name.ends_with("TCPBacklogDrop")
+    });
+    if loss.is_unknown(case) {
+        return Err(UNKNOWN.to_owned());
+    }
+    if loss.packets == 0 {
+        return NOTHING;
+    }
+    let summary = format!(
+        "{} came while a socket was locked by its reader, and its backlog was full",
+        of(loss.packets, "packet")
+    );
+    let found = Found::new(SOCKET_BACKLOG, case.loss(loss.packets), summary);
+    loss.testify(found, "SOCKET_BACKLOG")
+        .advice([step(
+            "Let the application do shorter reads and writes on that socket, or give it a larger SO_RCVBUF",
+            "the limit is that of both buffers of the socket; large system calls hold its lock",
+        )])
+        .useless(NO_IRQ_KNOB)
+        .alone()
+}
+
+pub(super) fn listen(case: Case<'_>) -> Verdict {
+    const SOMAXCONN: &str = "net.core.somaxconn";
+    let is_counter =
+        |name: &str| name.ends_with("ListenOverflows") || name.ends_with("ReqQFullDrop");
+    let loss = Loss::of(case, &["TCP_LISTEN_OVERFLOW"], is_counter);
+    if loss.is_unknown(case) {
+        return Err(UNKNOWN.to_owned());
+    }
+    if loss.packets == 0 {
+        return NOTHING;
+    }
+    let summary = format!(
+        "{} found the accept queue of a listening socket full: the application accepts too slowly",
+        of(loss.packets, "new connection")
+    );
+    let found = Found::new(LISTEN, case.loss(loss.packets), summary);
+    let found = loss.testify(found, "TCP_LISTEN_OVERFLOW").advice([step(
+        "See which socket: Recv-Q at its Send-Q is a full accept queue",
+        "the shorter of listen()'s backlog and somaxconn is the limit",
+    )
+    .command("ss -ltn")]);
+    let larger = case.sysctl(SOMAXCONN).and_then(|now| {
+        let then = now.checked_mul(2).filter(|then| *then <= 65_535)?;
+        let advice = step(
+            format!("Raise somaxconn from {} to {}", count(now), count(then)),
+            "takes bursts of connections, if the application asks for as much in listen() and is restarted",
+        );
+        Some(
+            advice
+                .command(sysctl(SOMAXCONN, &then.to_string()))
+                .undo(sysctl(SOMAXCONN, &now.to_string())),
+        )
+    });
+    found.advice(larger).useless(NO_IRQ_KNOB).alone()
+}
+
+pub(super) fn conntrack(case: Case<'_>) -> Verdict {
+    const COUNT: &str = "net.netfilter.nf_conntrack_count";
+    const MAX: &str = "net.netfilter.nf_conntrack_max";
+    let (Some(used), Some(max)) = (case.sysctl(COUNT), case.sysctl(MAX)) else {
+        return Err(
+            "nf_conntrack_count and nf_conntrack_max: not readable, or conntrack is not loaded"
+                .to_owned(),
+        );
+    };
+    if max == 0 || share(used, max) < case.limit(Key::Conntrack) {
+        return NOTHING;
+    }
+    let (lost, _) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let severity = if lost > 0 && used >= max {
+        case.loss(lost)
+    } else {
+        Severity::Warning
+    };
+    let summary = format!(
+        "the connection table is {} % full: {} of {}",
+        share(used, max),
+        count(used),
+        count(max)
+    );
+    let found = Found::new(CONNTRACK, severity, summary).evidence(
+        "connections, at most",
+        format!("{}, {}", count(used), count(max)),
+        "nf_conntrack_count, nf_conntrack_max",
+    );
+    let larger = doubled(max).map(|then| {
+        step(
+            format!(
+                "Raise nf_conntrack_max from {} to {}",
+                count(max),
+                count(then)
+            ),
+            "a full table drops every packet of a new connection",
+        )
+        .command(sysctl(MAX, &then.to_string()))
+        .undo(sysctl(MAX, &max.to_string()))
+        .risk("about 320 bytes of kernel memory for each connection")
+    });
+    found
+        .advice(larger)
+        .advice([step(
+            "Leave out of tracking what needs none (NOTRACK), shorten timeouts",
+            "short connections stay in the table for minutes after their end",
+        )])
+        .useless(NO_IRQ_KNOB)
+        .alone()
+}
+
+pub(super) fn firewall(case: Case<'_>) -> Verdict {
+    if case.report.drop_totals.packets.is_none() {
+        return Err("drops by reason: kfree_skb is not hooked".to_owned());
+    }
+    let (packets, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let Some(first) = drops.first() else {
+        return NOTHING;
+    };
+    let on = first
+        .device
+        .as_deref()
+        .map(|device| format!(", most on {device}"))
+        .unwrap_or_default();
+    let summary = format!(
+        "a firewall rule dropped {}{on}: policy, not an interrupt problem",
+        of(packets, "packet")
+    );
+    Found::new(FIREWALL, Severity::Info, summary)
+        .evidence(
+            "drops for NETFILTER_DROP",
+            of(packets, "packet"),
+            "kfree_skb",
+        )
+        .advice([step(
+            "See which rule counts them",
+            "only its author knows whether they are wanted",
+        )
+        .command("nft list ruleset")])
+        .useless(NO_IRQ_KNOB)
+        .alone()
+}

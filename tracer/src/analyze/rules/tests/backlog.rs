@@ -1,0 +1,206 @@
+//! Queues that overflow before the stack: backlogs, rings, budgets.
+
+use super::*;
+
+/// A veth pair without RPS: no vectors, the packets stay on CPU 3.
+fn veth(busy: u64, packets: u64, refused: u64) -> (Report, Topology) {
+    let mut host = host();
+    let pair = Nic {
+        driver: None,
+        rx_queues: [(0, RxQueue::default())].into(),
+        ..Nic::default()
+    };
+    host.devices.insert("veth0".into(), pair);
+    let mut report = traffic("veth0", 24, &[(3, packets, busy)]);
+    report.irqs.clear();
+    refuse(&mut report, "veth0", 3, 3, refused);
+    (report, host)
+}
+
+#[test]
+fn a_burst_into_a_backlog_needs_a_larger_one_and_nothing_else() {
+    let (report, host) = veth(30, 100_000, 2_000);
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        ["sysctl -w net.core.netdev_max_backlog=2000"]
+    );
+    assert!(
+        !found
+            .will_not_help
+            .iter()
+            .any(|what| what.contains("alone")),
+        "{found:#?}"
+    );
+    let (mut report, host) = veth(30, 100_000, 0);
+    report.drops.clear();
+    is_silent(&report, &host, "backlog-overflow");
+}
+
+#[test]
+fn a_sustained_load_on_a_virtual_device_is_steered_first() {
+    let (report, host) = veth(60, 100_000, 90_000);
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    let commands = commands(&found);
+    // CPUs 0-2 and 8-10: of the same node, without CPU 3 and its sibling 11.
+    assert_eq!(
+        commands[0],
+        "echo 707 > /sys/class/net/veth0/queues/rx-0/rps_cpus"
+    );
+    assert_eq!(
+        commands.last(),
+        Some(&"sysctl -w net.core.netdev_max_backlog=2000")
+    );
+    assert!(
+        found.will_not_help[0].starts_with("a larger netdev_max_backlog alone"),
+        "{found:#?}"
+    );
+    assert!(found.summary.contains("without RPS"), "{}", found.summary);
+}
+
+#[test]
+fn an_rps_mask_on_a_full_cpu_is_widened_without_the_interrupt_core() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0], &[1]);
+    let mut report = traffic("eth0", 24, &[(0, 900_000, 50), (1, 900_000, 60)]);
+    refuse(&mut report, "eth0", 0, 1, 900_000);
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(
+        found.summary.contains("target CPU 1 overflowed"),
+        "{}",
+        found.summary
+    );
+    assert!(
+        found.summary.contains("steered there by RPS of eth0"),
+        "{}",
+        found.summary
+    );
+    assert_eq!(
+        commands(&found)[0],
+        "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("echo 2 > /sys/class/net/eth0/queues/rx-0/rps_cpus")
+    );
+}
+
+#[test]
+fn the_flow_limit_is_told_from_the_size() {
+    let (mut report, host) = veth(60, 100_000, 2_000);
+    report.cpus[3].softnet.as_mut().unwrap().flow_limit = Some(2_000);
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        ["sysctl -w net.core.flow_limit_cpu_bitmap=0"]
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("sysctl -w net.core.flow_limit_cpu_bitmap=0000,000000ff")
+    );
+    assert!(found.will_not_help[0].contains("flow limit"), "{found:#?}");
+}
+
+#[test]
+fn a_device_of_another_namespace_is_steered_there() {
+    let (mut report, mut host) = veth(60, 100_000, 90_000);
+    host.devices.clear();
+    report.drops[0].netns = Some("red is".into());
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(
+        commands(&found)[0].starts_with("ip netns exec 'red is' sh -c '"),
+        "{found:#?}"
+    );
+    report.drops[0].netns = Some("4026532345".into());
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(found.advice[0].command, None);
+}
+
+#[test]
+fn whether_rps_steers_is_told_only_where_it_is_known() {
+    let (mut report, mut host) = veth(60, 100_000, 90_000);
+    host.devices.clear();
+    report.drops[0].per_target_cpu = None;
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(found.summary.ends_with(", of veth0"), "{}", found.summary);
+    // Executed on a CPU that refused nothing.
+    report.drops[0].per_cpu = [(0, 90_000)].into();
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert!(
+        found.summary.ends_with("steered there by RPS of veth0"),
+        "{}",
+        found.summary
+    );
+}
+
+#[test]
+fn without_softnet_rows_and_kfree_skb_nothing_is_said_about_backlogs() {
+    let mut report = fixture::healthy();
+    report.drop_totals.packets = None;
+    for cpu in &mut report.cpus {
+        cpu.softnet = None;
+    }
+    abstains(&report, &host(), "backlog-overflow", "softnet_stat");
+    abstains(&report, &host(), "time-squeeze", "softnet_stat");
+}
+
+#[test]
+fn a_squeeze_alone_is_information_and_beside_a_loss_names_the_limit() {
+    let (mut report, host) = well_spread();
+    is_silent(&report, &host, "time-squeeze");
+    report.cpus[4].softnet.as_mut().unwrap().time_squeeze = 400;
+    report.cpus[4].budget_exhausted = Some(390);
+    let found = fires(&report, &host, "time-squeeze", Severity::Info);
+    assert!(found.advice.is_empty(), "{found:#?}");
+    report.devices[0].rx_missed = 5_000;
+    let found = fires(&report, &host, "time-squeeze", Severity::Warning);
+    assert_eq!(commands(&found), ["sysctl -w net.core.netdev_budget=600"]);
+    (
+        report.cpus[4].budget_exhausted,
+        report.cpus[4].time_exhausted,
+    ) = (Some(2), Some(390));
+    let found = fires(&report, &host, "time-squeeze", Severity::Warning);
+    assert_eq!(
+        commands(&found),
+        ["sysctl -w net.core.netdev_budget_usecs=4000"]
+    );
+    assert!(
+        found.will_not_help[0].contains("a larger netdev_budget"),
+        "{found:#?}"
+    );
+    let mut host = host;
+    host.sysctls
+        .insert("net.core.netdev_budget_usecs".into(), "300000".into());
+    let found = fires(&report, &host, "time-squeeze", Severity::Warning);
+    assert_eq!(commands(&found), [""; 0]);
+}
+
+#[test]
+fn a_ring_overrun_by_bursts_wants_a_larger_ring_and_by_a_full_cpu_does_not() {
+    let (mut report, host) = well_spread();
+    is_silent(&report, &host, "ring-overrun");
+    report.devices[0].driver_stats = [("rx_no_dma_resources".to_owned(), 88)].into();
+    let found = fires(&report, &host, "ring-overrun", Severity::Critical);
+    assert_eq!(commands(&found), ["ethtool -G eth0 rx 1024"]);
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("ethtool -G eth0 rx 512")
+    );
+    let mut host = self::host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    let mut report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    report.devices[0].rx_missed = 10_000;
+    let all = findings(&report, &host);
+    assert_eq!(all[0].rule, "single-cpu");
+    let found = &all[0].follows[0];
+    assert_eq!(found.rule, "ring-overrun");
+    assert!(
+        found.will_not_help[0].contains("a larger ring"),
+        "{found:#?}"
+    );
+    assert_eq!(commands(found), [""; 0]);
+    // An unrelated counter of the driver is none of this.
+    let (mut report, host) = well_spread();
+    report.devices[0].driver_stats = [("tx_timeout_count".to_owned(), 3)].into();
+    is_silent(&report, &host, "ring-overrun");
+}

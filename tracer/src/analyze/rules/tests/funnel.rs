@@ -1,0 +1,207 @@
+//! Vectors, masks and processes in one place, on the wrong node, in one queue.
+
+use super::*;
+
+#[test]
+fn one_cpu_at_its_limit_with_several_vectors_has_them_spread() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    let mut report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found)[0],
+        "for v in 25:1 26:2 27:3; do echo ${v#*:} > /proc/irq/${v%%:*}/smp_affinity_list; done"
+    );
+    // Near miss: the same share, and time left.
+    report.cpus[0].net_rx_ns = Some(8 * SECOND);
+    report.cpus[0].time = None;
+    is_silent(&report, &host, "single-cpu");
+    // Near miss: two CPUs share the work.
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94), (1, 4_000_000, 90)]);
+    is_silent(&report, &host, "single-cpu");
+    for cpu in &mut host.cpus.values_mut() {
+        cpu.online = false;
+    }
+    let mut blind = report;
+    for cpu in &mut blind.cpus {
+        cpu.net_rx_ns = None;
+    }
+    abstains(&blind, &host, "single-cpu", "NET_RX");
+}
+
+#[test]
+fn one_queue_of_several_at_its_limit_is_one_flow_and_cannot_be_split() {
+    let mut host = host();
+    nic(&mut host, "eth0", 1, 24, &[4, 5, 6, 7], &[]);
+    let report = traffic("eth0", 24, &[(4, 4_000_000, 96), (5, 9_000, 1)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        found.will_not_help[0].contains("can split one flow"),
+        "{found:#?}"
+    );
+    assert!(
+        !commands(&found)
+            .iter()
+            .any(|c| c.contains("smp_affinity_list")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_device_with_one_queue_gets_rps_beside_the_interrupt_core() {
+    let mut host = host();
+    nic(&mut host, "eth0", 1, 24, &[4], &[]);
+    let report = traffic("eth0", 24, &[(4, 4_000_000, 96)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    // Without CPU 4 and its sibling 12.
+    assert_eq!(
+        commands(&found)[0],
+        "echo e0e0 > /sys/class/net/eth0/queues/rx-0/rps_cpus"
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("echo 0 > /sys/class/net/eth0/queues/rx-0/rps_cpus")
+    );
+    assert!(commands(&found)[1].contains("net.core.rps_sock_flow_entries=32768"));
+}
+
+#[test]
+fn managed_vectors_are_not_written() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    for vector in host.irqs.values_mut() {
+        vector.managed = Some(true);
+    }
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(commands(&found)[0], "ethtool -l eth0");
+}
+
+#[test]
+fn interrupts_on_another_node_are_moved_and_a_device_without_node_is_not_judged() {
+    let mut host = host();
+    nic(&mut host, "eth0", 1, 24, &[0, 1], &[]);
+    let report = traffic("eth0", 24, &[(0, 900_000, 20), (1, 900_000, 20)]);
+    let found = fires(&report, &host, "remote-node", Severity::Warning);
+    assert_eq!(
+        commands(&found),
+        ["for v in 24:4 25:5; do echo ${v#*:} > /proc/irq/${v%%:*}/smp_affinity_list; done"]
+    );
+    let mut near = self::host();
+    nic(&mut near, "eth0", 0, 24, &[0, 1], &[]);
+    is_silent(&report, &near, "remote-node");
+    for vector in host.irqs.values_mut() {
+        vector.node = None;
+    }
+    abstains(&report, &host, "remote-node", "−1");
+}
+
+#[test]
+fn a_mask_that_the_hardware_does_not_follow_is_told() {
+    let (report, mut host) = well_spread();
+    is_silent(&report, &host, "effective-affinity");
+    let vector = host.irqs.get_mut(&24).unwrap();
+    vector.affinity = vec![4, 5, 6, 7];
+    fires(&report, &host, "effective-affinity", Severity::Info);
+    let vector = host.irqs.get_mut(&24).unwrap();
+    vector.affinity = vec![6];
+    let found = fires(&report, &host, "effective-affinity", Severity::Warning);
+    assert_eq!(
+        commands(&found)[1],
+        "echo 6 > /proc/irq/24/smp_affinity_list"
+    );
+    for vector in host.irqs.values_mut() {
+        vector.effective.clear();
+    }
+    abstains(
+        &report,
+        &host,
+        "effective-affinity",
+        "effective_affinity_list",
+    );
+}
+
+#[test]
+fn irqbalance_matters_where_interrupts_are_to_be_pinned() {
+    let (report, mut host) = incident();
+    is_silent(&report, &host, "irqbalance");
+    host.irqbalance = Some(Irqbalance {
+        pid: 600,
+        args: vec![
+            "/usr/sbin/irqbalance".into(),
+            "--foreground".into(),
+            "--policyscript=/x; reboot".into(),
+        ],
+        banned_irqs: vec![24],
+        banned_cpus: vec![],
+    });
+    let found = fires(&report, &host, "irqbalance", Severity::Warning);
+    let command = commands(&found)[0];
+    assert!(
+        command.contains("\"--banirq=25 --banirq=26 --banirq=27\""),
+        "{command}"
+    );
+    assert!(!command.contains("reboot"), "{command}");
+    if let Some(daemon) = &mut host.irqbalance {
+        daemon.banned_irqs = vec![24, 25, 26, 27];
+    }
+    is_silent(&report, &host, "irqbalance");
+}
+
+#[test]
+fn a_process_on_the_interrupt_cpu_is_named_and_moved() {
+    let (report, mut host) = incident();
+    let found = fires(&report, &host, "shared-cpu", Severity::Warning);
+    assert!(
+        found
+            .summary
+            .starts_with("redis-server (pid 812, tcp/6379) shares CPU 0 with 4 vectors of eth0")
+    );
+    // A cpuset confines it: its unit, or its group's file.
+    host.processes[0].allowed = vec![0, 1];
+    host.processes[0].cpuset = Some("/system.slice/redis.service".into());
+    let found = fires(&report, &host, "shared-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found).last(),
+        Some(&"systemctl set-property --runtime redis.service AllowedCPUs=6-7,14-15")
+    );
+    host.processes[0].cpuset = Some("/pods/redis".into());
+    let found = fires(&report, &host, "shared-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found).last(),
+        Some(&"echo 6-7,14-15 > /sys/fs/cgroup/pods/redis/cpuset.cpus")
+    );
+    // Near misses: elsewhere, or hardly running.
+    host.processes = vec![redis(6)];
+    is_silent(&report, &host, "shared-cpu");
+    host.processes = vec![Process {
+        cpu_ns: SECOND / 100,
+        ..redis(0)
+    }];
+    is_silent(&report, &host, "shared-cpu");
+    host.processes.clear();
+    abstains(&report, &host, "shared-cpu", "processes");
+}
+
+#[test]
+fn a_virtio_device_with_one_queue_needs_rps_or_more_queues() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0], &[]);
+    let report = traffic("eth0", 24, &[(0, 400_000, 20)]);
+    is_silent(&report, &host, "single-queue");
+    host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
+    let found = fires(&report, &host, "single-queue", Severity::Info);
+    assert_eq!(
+        commands(&found)[0],
+        "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"
+    );
+    host.devices.get_mut("eth0").unwrap().channels = Some(Range {
+        now: 1,
+        max: Some(4),
+    });
+    let found = fires(&report, &host, "single-queue", Severity::Info);
+    assert_eq!(commands(&found), ["ethtool -L eth0 combined 4"]);
+    nic(&mut host, "eth0", 0, 24, &[0], &[1, 2]);
+    host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
+    is_silent(&report, &host, "single-queue");
+}

@@ -1,0 +1,160 @@
+//! Rule 9: `NET_RX` waits for its CPU: something else has it.
+
+use super::{
+    case::{Case, share},
+    found::{Found, NOTHING, Verdict, With as _, step},
+    threshold::Key,
+};
+use crate::{
+    model::{finding::Severity, report::Cpu, topology::Process},
+    report::number::{duration, percent, ranges},
+};
+
+pub(super) const ID: &str = "softirq-wait";
+
+/// CPUs that have an evidence line of their own.
+const LISTED: usize = 4;
+
+pub(super) fn judge(case: Case<'_>) -> Verdict {
+    let cpus = &case.report.cpus;
+    if cpus
+        .iter()
+        .all(|cpu| cpu.net_rx_wait_ns.is_none() && cpu.ksoftirqd_runs.is_none())
+    {
+        return Err(
+            "how long NET_RX waited: softirq_raise or softirq_entry is not hooked, or nothing ran"
+                .to_owned(),
+        );
+    }
+    let enough = |cpu: &&Cpu| {
+        cpu.online
+            && cpu
+                .net_rx_runs
+                .is_some_and(|n| n >= case.limit(Key::WaitRuns))
+    };
+    let is_late = |cpu: &Cpu| {
+        cpu.net_rx_wait_ns
+            .is_some_and(|wait| wait.p99 / 1_000 >= case.limit(Key::WaitP99))
+    };
+    let is_deferred = |cpu: &Cpu| {
+        let shares = cpu.ksoftirqd_runs.zip(cpu.net_rx_runs);
+        shares.is_some_and(|(part, all)| share(part, all) >= case.limit(Key::KsoftirqdShare))
+    };
+    let hit: Vec<&Cpu> = cpus
+        .iter()
+        .filter(enough)
+        .filter(|cpu| is_late(cpu) || is_deferred(cpu))
+        .collect();
+    let worst = hit
+        .iter()
+        .filter(|cpu| is_late(cpu))
+        .max_by_key(|cpu| cpu.net_rx_wait_ns.map(|wait| wait.p99));
+    let Some(first) = worst.or(hit.first()) else {
+        return NOTHING;
+    };
+    let ids: Vec<u32> = hit.iter().map(|cpu| cpu.cpu).collect();
+    let rivals: Vec<&Process> = case
+        .host
+        .processes
+        .iter()
+        .filter(|process| {
+            ids.iter()
+                .any(|cpu| process.ran_on.get(cpu).is_some_and(|ns| *ns > 0))
+        })
+        .filter(|process| {
+            share(process.cpu_ns, case.report.duration_ns) >= case.limit(Key::VictimCpu)
+        })
+        .collect();
+    let stolen = hit.iter().any(|cpu| is_stolen(case, cpu));
+    // In a virtual machine without a rival the CPU itself is away, and the guest cannot see it.
+    let unseen = case.host.hypervisor.is_some() && rivals.is_empty() && !stolen;
+    let severity = if worst.is_some() && !unseen {
+        Severity::Warning
+    } else {
+        Severity::Info
+    };
+    let mut found =
+        Found::new(ID, severity, summary(first, worst.is_some(), &ids)).on(ids.iter().copied());
+    for cpu in hit.iter().take(LISTED) {
+        let wait = cpu
+            .net_rx_wait_ns
+            .map_or_else(|| "not known".to_owned(), |wait| duration(wait.p99, true));
+        let deferred = cpu.ksoftirqd_runs.zip(cpu.net_rx_runs);
+        let deferred = deferred.map_or_else(|| "?".to_owned(), |(part, all)| percent(part, all));
+        found = found.evidence(
+            format!("CPU {}: NET_RX wait p99, runs in ksoftirqd", cpu.cpu),
+            format!("{wait}, {deferred}"),
+            "softirq_raise, softirq_entry",
+        );
+    }
+    for process in rivals.iter().take(LISTED) {
+        let realtime = if process.realtime { ", real-time" } else { "" };
+        found = found.evidence(
+            format!(
+                "{} (pid {}{realtime}) runs there",
+                process.name, process.pid
+            ),
+            format!("{} of CPU time", duration(process.cpu_ns, true)),
+            format!("/proc/{}/task/*/stat", process.pid),
+        );
+    }
+    if stolen {
+        found = found.advice([step(
+            "Ask for CPUs that are not shared",
+            "the hypervisor takes this CPU away (steal): no knob of the guest helps",
+        )]);
+    }
+    for process in rivals.iter().filter(|process| process.realtime).take(1) {
+        let pid = process.pid;
+        let advice = step(
+            format!(
+                "Look at the real-time policy of {} (pid {pid})",
+                process.name
+            ),
+            "ksoftirqd runs at normal priority and never gets the CPU before a real-time task",
+        );
+        found = found.advice([advice.command(format!("chrt -p {pid}"))]);
+    }
+    if !rivals.is_empty() {
+        let cpus = super::shared_cpu::away_from(case, &found.cpus);
+        found = found.advice(super::shared_cpu::move_all(
+            &rivals,
+            &cpus,
+            "CPUs where NET_RX does not wait for it",
+        ));
+    } else if !stolen {
+        found = found.advice([step(
+            format!("See what runs on CPU {}", ranges(ids.iter().copied())),
+            "a task that the scheduler prefers to ksoftirqd, or a long section with softirqs off",
+        )
+        .command(format!(
+            "ps -eLo psr,cls,pri,pcpu,pid,comm --sort=-pcpu | awk '$1=={}' | head",
+            first.cpu
+        ))]);
+    }
+    found
+        .useless("a larger netdev_budget: the run has not even begun")
+        .alone()
+}
+
+fn summary(first: &Cpu, late: bool, ids: &[u32]) -> String {
+    let cpus = ranges(ids.iter().copied());
+    if late {
+        let wait = first.net_rx_wait_ns.map_or(0, |wait| wait.p99);
+        format!(
+            "NET_RX waits up to {} (p99) for CPU {cpus}: something competes with it",
+            duration(wait, true)
+        )
+    } else {
+        let runs = first.ksoftirqd_runs.zip(first.net_rx_runs);
+        let runs = runs.map_or_else(|| "most".to_owned(), |(part, all)| percent(part, all));
+        format!(
+            "{runs} of the NET_RX runs on CPU {cpus} are in ksoftirqd, which competes with tasks"
+        )
+    }
+}
+
+fn is_stolen(case: Case<'_>, cpu: &Cpu) -> bool {
+    cpu.time
+        .is_some_and(|time| share(time.steal_ns, case.report.duration_ns) >= case.limit(Key::Steal))
+}
