@@ -20,6 +20,8 @@ use crate::{
 pub(super) const ID: &str = "backlog-overflow";
 
 const BACKLOG: &str = "net.core.netdev_max_backlog";
+/// What kernels begin with; less is seldom meant.
+const DEFAULT_BACKLOG: u64 = 1_000;
 /// CPUs that have an evidence line of their own.
 const LISTED: usize = 8;
 
@@ -326,8 +328,10 @@ impl Load {
                 continue;
             };
             let idle = case.idle(cpu);
-            let full = would_be >= case.limit(Key::SoftirqBusy)
-                || idle.is_some_and(|idle| idle < case.limit(Key::CpuIdle));
+            // Tasks only take time from softirqs where these run in a task themselves.
+            let competes = case.ksoftirqd_share(cpu) >= case.limit(Key::KsoftirqdShare)
+                && idle.is_some_and(|idle| idle < case.limit(Key::CpuIdle));
+            let full = would_be >= case.limit(Key::SoftirqBusy) || competes;
             if full {
                 return Self::Sustained {
                     cpu: *id,
@@ -380,10 +384,10 @@ fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
 
 fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     let now = case.sysctl(BACKLOG)?;
-    let then = doubled(now)?.max(1);
+    let then = doubled(now)?.max(DEFAULT_BACKLOG);
     let why = match load {
         Load::Bursts => format!(
-            "{}; twice the queue holds the burst, and nothing else is needed",
+            "{}; a longer queue holds the burst, and nothing else is needed",
             load.words()
         ),
         Load::Sustained { .. } => {
@@ -406,7 +410,7 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
         advice
             .command(sysctl(BACKLOG, &then.to_string()))
             .undo(sysctl(BACKLOG, &now.to_string()))
-            .risk("packets may wait twice as long in a full backlog"),
+            .risk("packets may wait that much longer in a full backlog"),
     )
 }
 

@@ -57,6 +57,13 @@ impl<'a> Case<'a> {
         softirq_ns(cpu).map(|ns| share(ns, had).min(100))
     }
 
+    /// Percent of its `NET_RX` runs that ran in ksoftirqd; 0 where that is not known.
+    #[expect(clippy::unused_self, reason = "asked like the other look-ups")]
+    pub(super) fn ksoftirqd_share(self, cpu: &Cpu) -> u64 {
+        let runs = cpu.net_rx_runs.unwrap_or(0);
+        share(cpu.ksoftirqd_runs.unwrap_or(0), runs)
+    }
+
     /// Percent of the window this CPU was idle.
     #[expect(clippy::unused_self, reason = "asked like the other look-ups")]
     pub(super) fn idle(self, cpu: &Cpu) -> Option<u64> {

@@ -80,9 +80,12 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
             "no vector and no RPS mask of a device here points to this CPU alone",
         )]);
     }
-    found
-        .useless("a larger netdev_max_backlog or ring: they hold bursts, and this is one CPU at its limit")
-        .alone()
+    if case.is_saturated(cpu) {
+        found = found.useless(
+            "a larger netdev_max_backlog or ring: they hold bursts, and this is one CPU at its limit",
+        );
+    }
+    found.alone()
 }
 
 fn summary(case: Case<'_>, cpu: &Cpu, ns: u64, total: u64, funnels: &[Funnel<'_>]) -> String {
