@@ -13,6 +13,7 @@ mod net_rx;
 mod nic_irqs;
 mod restrictions;
 mod ring_overrun;
+mod tables;
 mod target_cpu;
 mod threaded_napi;
 mod two_tracers;
@@ -36,6 +37,7 @@ pub(super) const VERBOSE: &str = "TRACER_GUEST_VERBOSE";
 pub fn all() -> Vec<Scenario> {
     let mut all = [
         doctor::SCENARIOS,
+        tables::SCENARIOS,
         mechanisms::SCENARIOS,
         nic_irqs::SCENARIOS,
         target_cpu::SCENARIOS,
