@@ -1,5 +1,6 @@
 //! The parsers on the tables of each kernel of the matrix, as a VM with 4 CPUs left them, CPU 2 offline (the scenario
 //! `every_table_of_this_kernel_is_understood`).
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
