@@ -8,8 +8,10 @@
 pub mod backlog;
 pub mod bpf;
 pub mod disk;
+pub mod findings;
 pub mod flood;
 pub mod guest;
+pub mod kept;
 pub mod kernel;
 pub mod netns;
 pub mod process;

@@ -178,8 +178,16 @@ impl Wire {
         Ok(vectors)
     }
 
+    /// Lets every vector of the receiving card run on the CPUs of a list.
+    pub fn allow(&self, cpus: &str) -> Result<()> {
+        for vector in self.vectors()? {
+            setting::write(format!("/proc/irq/{}/smp_affinity_list", vector.irq), cpus)?;
+        }
+        Ok(())
+    }
+
     /// The vectors of the receiving card's queues.
-    fn vectors(&self) -> Result<Vec<Vector>> {
+    pub fn vectors(&self) -> Result<Vec<Vector>> {
         let device = format!("/sys/class/net/{}/device", Self::RECEIVER_DEVICE);
         let ours = self.receiver.run(|| {
             // A virtio device has its vectors one level up.

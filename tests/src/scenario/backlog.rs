@@ -17,7 +17,7 @@ use tracer::model::report::Stage;
 use super::{Need, Scenario, note};
 use crate::{
     backlog::{MAX_BACKLOG, STEERING_CPU, Steered, TARGET_CPU},
-    kernel,
+    findings, kernel,
     netns::Pair,
     setting,
     tracer::{Outcome, Tracer},
@@ -62,6 +62,14 @@ fn a_full_backlog() -> Result<()> {
     ));
     traced(&outcome, &kernel)?;
     reconciled(&outcome)?;
+    let found = findings::has(&outcome.summary, "backlog-overflow")?;
+    findings::says(
+        found,
+        &[&format!(
+            "steered there by RPS of {}",
+            Pair::RECEIVER_DEVICE
+        )],
+    )?;
     ensure!(
         outcome.summary.answer.contains("enqueue_to_backlog"),
         "the answer is {:?}",

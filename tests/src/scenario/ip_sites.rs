@@ -76,6 +76,7 @@ fn expired() -> Result<()> {
     ensure!(refused == PACKETS, "InHdrErrors {refused}, sent {PACKETS}");
     Expected {
         reason: "IP_INHDR",
+        rule: None,
         site: &["ip_forward"],
         stage: &[Stage::Ip],
         benign: false,
@@ -102,6 +103,7 @@ fn unknown_protocol() -> Result<()> {
     );
     Expected {
         reason: "IP_NOPROTO",
+        rule: None,
         // Inlined or not.
         site: &["ip_protocol_deliver_rcu", "ip_local_deliver"],
         stage: &[Stage::Ip],

@@ -19,7 +19,9 @@ use tracer::model::report::Stage;
 
 use super::{Need, Scenario, Skip, note};
 use crate::{
+    findings,
     flood::Flood,
+    kept,
     kernel::{drop_reason, snmp},
     netns::{Netns, Pair},
     tracer::{Outcome, Tracer},
@@ -60,6 +62,8 @@ pub(super) const PACKETS: u64 = 800;
 pub(super) struct Expected {
     /// `enum skb_drop_reason`, without its prefix; `None` in the report where the kernel has none of that name.
     pub(super) reason: &'static str,
+    /// Rule of the finding about it; one that goes by the reason needs a kernel that gives it.
+    pub(super) rule: Option<&'static str>,
     /// The function's name contains one of these: inlining differs between kernels.
     pub(super) site: &'static [&'static str],
     pub(super) stage: &'static [Stage],
@@ -107,6 +111,17 @@ impl Expected {
             );
             ensure!(drop.bytes >= drop.packets, "bytes: {drop:?}");
         }
+        let report = &outcome.summary;
+        if let Some(rule) = self.rule
+            && (reason.is_some() || rule == "slow-reader")
+        {
+            let found = findings::has(report, rule)?;
+            findings::says(found, &[&traced.to_string()])?;
+            kept::keep_report(rule, report)?;
+        }
+        if kept::is_vm() {
+            findings::explained(report)?;
+        }
         note(format_args!(
             "{}: {packets} dropped, traced {traced}",
             self.reason
@@ -136,6 +151,7 @@ fn closed_port() -> Result<()> {
     ensure!(refused == PACKETS, "NoPorts {refused}, sent {PACKETS}");
     Expected {
         reason: "NO_SOCKET",
+        rule: Some("ordinary-drops"),
         site: &["udp"],
         stage: &[Stage::Udp],
         benign: true,
@@ -151,6 +167,7 @@ fn wrong_checksum() -> Result<()> {
     ensure!(refused == PACKETS, "InCsumErrors {refused}, sent {PACKETS}");
     Expected {
         reason: "UDP_CSUM",
+        rule: None,
         site: &["udp"],
         stage: &[Stage::Udp],
         benign: false,
@@ -176,6 +193,7 @@ fn full_socket_buffer() -> Result<()> {
     );
     Expected {
         reason: "SOCKET_RCVBUFF",
+        rule: Some("slow-reader"),
         site: &["udp"],
         stage: &[Stage::Socket, Stage::Udp],
         benign: false,
@@ -194,6 +212,7 @@ fn netfilter_verdict() -> Result<()> {
     ensure!(received == PACKETS, "{received} of {PACKETS} reached IP");
     Expected {
         reason: "NETFILTER_DROP",
+        rule: Some("firewall"),
         site: &["nf", "ipt"],
         stage: &[Stage::Netfilter],
         benign: false,

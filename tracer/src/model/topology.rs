@@ -1,7 +1,7 @@
 //! What the host is made of and how it is set up: CPUs, devices with their queues, settings, processes. Read once, and
 //! again when it changes; no counters. `None` and absent: the kernel does not say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub struct Topology {
     /// `net.core.*` and what else rules look at, by dotted name (`net.core.netdev_max_backlog`), as the kernel prints
     /// it. What cannot be read is absent.
     pub sysctls: BTreeMap<String, String>,
+    /// Of these, those that only the host's own network namespace can change, where tracer runs in another.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub host_sysctls: BTreeSet<String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
     /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …; `unknown`: a nameless one).

@@ -106,11 +106,13 @@ pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
         nic
     };
     let devices = known.devices.values();
+    let settings = settings::read(roots);
     Topology {
         cpus: cpu::read(&roots.sys),
         devices: devices.map(|d| (d.name.clone(), nic(d))).collect(),
         irqs,
-        sysctls: settings::read(roots),
+        sysctls: settings.values,
+        host_sysctls: settings.of_host,
         irqbalance: irqbalance::read(&roots.proc),
         hypervisor: hypervisor::read(roots),
         processes: Vec::new(),

@@ -1,6 +1,6 @@
 //! The settings under /proc/sys that rules look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::proc::{Roots, error::read_fact, netns};
 
@@ -27,15 +27,34 @@ const WHOLE_HOST: [&str; 10] = [
     "net.ipv4.udp_mem",
 ];
 
-/// Those that can be read, by dotted name.
+/// For all namespaces alike, and read-only in all but the host's own.
+const SHOWN_ONLY: &str = "net.netfilter.nf_conntrack_max";
+
+/// What [`read`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Those that can be read, by dotted name.
+    pub values: BTreeMap<String, String>,
+    /// Of these, those that only the host's own network namespace can change, where tracer runs in another.
+    pub of_host: BTreeSet<String>,
+}
+
+/// Reads them.
 #[must_use]
-pub fn read(roots: &Roots) -> BTreeMap<String, String> {
+pub fn read(roots: &Roots) -> Settings {
     let mut settings = values(roots, OWN);
     let here = values(roots, WHOLE_HOST);
+    let mut of_host = BTreeSet::new();
     if here.len() < WHOLE_HOST.len() {
         // Also for those that no namespace has: the kernel may have been built without.
         let there = netns::in_init_netns(roots, |roots| Some(values(roots, WHOLE_HOST)));
-        settings.extend(there.unwrap_or_default());
+        let there = there.unwrap_or_default();
+        let elsewhere = there.keys().filter(|name| !here.contains_key(*name));
+        of_host.extend(elsewhere.cloned());
+        if !of_host.is_empty() && settings.contains_key(SHOWN_ONLY) {
+            of_host.insert(SHOWN_ONLY.to_owned());
+        }
+        settings.extend(there);
     }
     settings.extend(here);
     let missing: Vec<_> = OWN
@@ -46,7 +65,10 @@ pub fn read(roots: &Roots) -> BTreeMap<String, String> {
     if !missing.is_empty() {
         log::info!("settings that cannot be read: {}", missing.join(", "));
     }
-    settings
+    Settings {
+        values: settings,
+        of_host,
+    }
 }
 
 fn values<const N: usize>(roots: &Roots, names: [&str; N]) -> BTreeMap<String, String> {
@@ -79,7 +101,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, value).unwrap();
         }
-        let settings = read(&roots);
+        let settings = read(&roots).values;
         assert_eq!(settings.len(), 2);
         assert_eq!(settings["net.core.rmem_max"], "212992");
         assert_eq!(settings["net.ipv4.tcp_rmem"], "4096\t131072\t6291456");

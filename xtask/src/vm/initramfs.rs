@@ -21,13 +21,18 @@ const CONSOLE: u32 = 0o020_600;
 
 /// Programs of the guest that come from Debian; scenarios and the kernel start them by these names.
 const PROGRAMS: &[&str] = &[
+    "usr/bin/chrt",
+    "usr/bin/dash",
     "usr/bin/ip",
+    "usr/bin/nsenter",
     "usr/bin/redis-benchmark",
     "usr/bin/redis-cli",
     "usr/bin/redis-server",
     "usr/bin/setpriv",
+    "usr/bin/taskset",
     "usr/sbin/modprobe",
     "usr/sbin/nft",
+    "usr/sbin/sysctl",
     "usr/sbin/tc",
 ];
 /// What those load by themselves: modprobe, when it meets a compressed module.
@@ -65,6 +70,7 @@ pub fn write(
         ("sbin", "usr/sbin"),
         ("lib", "usr/lib"),
         ("lib64", "usr/lib64"),
+        ("usr/bin/sh", "dash"),
     ] {
         archive.link(link, target)?;
     }

@@ -10,6 +10,7 @@ const WANTED: &[&str] = &[
     "kernel/drivers/net/dummy",
     "kernel/drivers/net/ethernet/intel/igb/",
     "kernel/drivers/net/ethernet/realtek/8139cp",
+    "kernel/drivers/net/ifb",
     "kernel/drivers/net/macvlan",
     "kernel/drivers/net/net_failover",
     "kernel/drivers/net/tun",

@@ -18,12 +18,15 @@ const SUITE: &str = "trixie";
 /// What is unpacked, with all that it depends on.
 const PACKAGES: &[&str] = &[
     "qemu-system-x86",
+    "dash",
     "iproute2",
     "kmod",
     // kmod loads it when it meets a module that is compressed.
     "liblzma5",
     "netbase",
     "nftables",
+    // For sysctl.
+    "procps",
     "redis-server",
     "util-linux",
 ];

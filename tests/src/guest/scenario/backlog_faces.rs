@@ -4,7 +4,8 @@
 //!
 //! Asserts that each is told apart with exactly the number of the kernel's counters: the flow limit by
 //! `flow_limit_count`, the device by its reason. Where the kernel gives no reasons, that the report says that the
-//! faces cannot be told apart, and that their sum is right.
+//! faces cannot be told apart, and that their sum is right. The finding names the share of the flow limit and advises
+//! about that, not about the size of the backlog alone.
 
 use std::{net::UdpSocket, thread, time::Duration};
 
@@ -14,8 +15,10 @@ use tracer::model::report::Report;
 
 use super::{Scenario, need_nic, target_cpu::while_read};
 use crate::{
+    findings,
     flood::Flood,
     guest::nic::Wire,
+    kept,
     kernel::{device_statistic, drop_reason, softnet},
     scenario::{Need, note},
     setting::Setting,
@@ -164,6 +167,16 @@ fn faces() -> Result<()> {
             "{counter}: {row:?}"
         );
     }
+    let found = findings::has(report, "backlog-overflow")?;
+    findings::says(
+        found,
+        &[
+            "refused by the RPS flow limit",
+            "net.core.flow_limit_cpu_bitmap=0",
+            "a larger netdev_max_backlog for the",
+        ],
+    )?;
+    kept::keep_report("flow-limit", report)?;
     note(format_args!("{}; notes: {notes}", report.answer));
     Ok(())
 }

@@ -12,6 +12,7 @@ use tracer::model::report::Report;
 
 use super::{Scenario, closed_port, need_nic};
 use crate::{
+    findings,
     flood::Flood,
     guest::nic::{self, Wire},
     kernel::{self, device_statistic, gained},
@@ -125,7 +126,7 @@ fn renamed() -> Result<()> {
         "no row of {NEW_NAME}: {:#?}",
         report.devices
     );
-    closed_port::check_explained(report)?;
+    findings::explained(report)?;
     closed_port::check_note(&report.notes, "device nic1 is now called wan0")?;
     note(format_args!("received {received}: {:?}", report.notes));
     Ok(())
@@ -202,7 +203,7 @@ fn unplugged() -> Result<()> {
             );
         }
     }
-    closed_port::check_explained(report)?;
+    findings::explained(report)?;
     closed_port::check_note(&report.notes, "device nic1 went away")?;
     closed_port::check_note(&report.notes, "freed")?;
     note(format_args!("received {received}: {:?}", report.notes));
@@ -242,7 +243,7 @@ fn namespace() -> Result<()> {
             report.drops
         );
     }
-    closed_port::check_explained(report)?;
+    findings::explained(report)?;
     closed_port::check_note(&report.notes, &format!("namespace {name} went away"))?;
     note(format_args!("{:?}", report.notes));
     Ok(())

@@ -64,20 +64,6 @@ pub(super) fn check(outcome: &Outcome, device: &str, packets: u64) -> Result<()>
     Ok(())
 }
 
-/// Fails if a kernel counter differs from the traced one and the report does not say why.
-pub(super) fn check_explained(report: &Report) -> Result<()> {
-    let unexplained: Vec<_> = report
-        .reconciliation
-        .iter()
-        .filter(|row| {
-            let words = row.explanation.as_deref();
-            words.is_some_and(|words| words.contains("unexplained"))
-        })
-        .collect();
-    ensure!(unexplained.is_empty(), "unexplained: {unexplained:#?}");
-    Ok(())
-}
-
 /// Fails unless one of the notes contains `words`.
 pub(super) fn check_note(notes: &[String], words: &str) -> Result<()> {
     ensure!(

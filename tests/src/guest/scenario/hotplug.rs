@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::{Scenario, closed_port, need_nic};
 use crate::{
+    findings,
     flood::Flood,
     guest::{bracket::Bracket, nic::Wire},
     kernel::{self, device_statistic, gained},
@@ -83,14 +84,14 @@ fn comes_back() -> Result<()> {
         executed == [(SENDING_CPU, PACKETS), (CPU, 2 * PACKETS)].into(),
         "executed on {executed:?}"
     );
-    closed_port::check_explained(report)?;
+    findings::explained(report)?;
     closed_port::check_note(&report.notes, "CPU 3 was offline")?;
     let windows = seen.outcome.windows.iter();
     let windows: Vec<_> = windows.flat_map(|window| window.notes.clone()).collect();
     closed_port::check_note(&windows, "CPU 3 went offline")?;
     closed_port::check_note(&windows, "CPU 3 came online")?;
     for window in &seen.outcome.windows {
-        closed_port::check_explained(window)?;
+        findings::explained(window)?;
     }
     note(format_args!("executed on {executed:?}: {:?}", report.notes));
     Ok(())
@@ -155,7 +156,7 @@ fn stays_away() -> Result<()> {
         row.is_some_and(|row| !row.online && row.hardirqs >= Some(on_cpu)),
         "CPU {CPU} is offline and has {on_cpu} interrupts: {row:?}"
     );
-    closed_port::check_explained(report)?;
+    findings::explained(report)?;
     closed_port::check_note(&report.notes, "CPU 3 went offline")?;
     ensure!(
         fs::read_to_string(ONLINE)?.trim() == "1",

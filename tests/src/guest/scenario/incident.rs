@@ -1,10 +1,12 @@
-//! Provokes the incident that tracer was written for: Redis behind a card whose vectors are all on CPU 0, RPS to CPU 0
-//! only, a backlog that is far too small, and beside the clients of Redis a flood of datagrams at a steady rate. Then
-//! the same load with vectors and RPS over all CPUs and the kernel's own limit of the backlog.
+//! Provokes the incident that tracer was written for: Redis on CPU 0, behind a card whose vectors are all on CPU 0, RPS
+//! to CPU 0 only, a backlog that is far too small, and beside the clients of Redis a flood of datagrams at a steady
+//! rate. Then pastes the commands that the report advises, in the order of reading, and makes the same load again.
 //!
 //! Asserts that the first report names CPU 0 in its first line, gives it nine tenths of the `NET_RX` time, and charges
-//! it with exactly the drops of its softnet row and of the card's `rx_dropped`; that in the second report the time is
-//! spread, and drops per million packets have fallen a hundredfold. Both reports are kept.
+//! it with exactly the drops of its softnet row and of the card's `rx_dropped`; that its findings are, in this order,
+//! the one CPU, the backlog, Redis on that CPU, the other node; that every command succeeds and changes what it says;
+//! that drops per million packets have fallen a hundredfold; and that the commands to undo them, the last first, leave
+//! every file as it was. Both reports are kept.
 //!
 //! The sending card stands for other machines: it is polled by threads, so that its work is no `NET_RX` of this one.
 
@@ -17,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::tracer::model::finding::Severity;
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -26,11 +29,12 @@ use nix::{
     },
     unistd::Pid,
 };
-use xtask::guest::KEPT;
 
-use super::{Scenario, need_card, target_cpu::while_read};
+use super::{Scenario, need_card, paste, target_cpu::while_read_on};
 use crate::{
-    guest::nic::Wire,
+    findings,
+    guest::nic::{RECEIVER_NODE, Wire},
+    kept::{keep, keep_report},
     kernel::{device_statistic, softnet},
     process::Process,
     scenario::{Need, Skip, note},
@@ -41,23 +45,25 @@ use crate::{
 
 /// This file's scenarios.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "the_incident_is_pinned_on_its_cpu_and_over_when_interrupts_are_spread",
+    name: "the_incident_is_pinned_on_its_cpu_and_over_when_its_advice_is_pasted",
     needs: &[
         Need::Root,
         Need::Cpus(4),
         Need::Program("ip"),
         Need::Program("redis-server"),
         Need::Program("redis-benchmark"),
+        Need::Program("sh"),
+        Need::Program("sysctl"),
+        Need::Program("taskset"),
     ],
     run: incident,
 }];
 
-const CPUS: u32 = 4;
 const THE_CPU: u32 = 0;
-const SENDING_CPU: usize = 3;
+/// Sends, and reads the datagrams: neither the CPU of the incident, nor near the card.
+const OTHER_CPU: usize = 1;
 const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
 const SMALL_BACKLOG: &str = "8";
-const DEFAULT_BACKLOG: &str = "1000";
 const PORT: u16 = 7112;
 /// Hosts that the sender pretends to be.
 const SOURCES: u8 = 16;
@@ -86,7 +92,7 @@ fn incident() -> Result<()> {
         wire.sender
             .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
     }
-    let _redis = redis(&wire)?;
+    let redis = redis(&wire)?;
     let socket = wire
         .receiver
         .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
@@ -98,14 +104,27 @@ fn incident() -> Result<()> {
     wire.pin(|_| THE_CPU, warm_up)?;
     wire.steer(1 << THE_CPU)?;
     let small = Setting::change(MAX_BACKLOG, SMALL_BACKLOG)?;
+    let at_first = State::read(&wire, &redis)?;
     let before = Act::observe(&wire, &socket)?;
     keep("incident-before.txt", &before.text)?;
-    small.restore()?;
-    ensure!(setting::read(MAX_BACKLOG)? == DEFAULT_BACKLOG);
-    wire.pin(|vector| vector.queue % CPUS, warm_up)?;
-    wire.steer((1 << CPUS) - 1)?;
+    keep_report("incident-before", &before.outcome.summary)?;
+    let advised = &before.outcome.summary.findings;
+    concluded(&before)?;
+    let pasted = paste::all(&wire.receiver, advised)?;
+    let changed = State::read(&wire, &redis)?;
+    changed.as_announced(&at_first)?;
+    // A queue moves with its next interrupt.
+    warm_up()?;
     let after = Act::observe(&wire, &socket)?;
     keep("incident-after.txt", &after.text)?;
+    keep_report("incident-after", &after.outcome.summary)?;
+    let undone = paste::revert_all(&wire.receiver, advised)?;
+    let at_last = State::read(&wire, &redis)?;
+    ensure!(
+        at_last == at_first && undone == pasted,
+        "{pasted} commands, {undone} undone: was {at_first:?}, is {at_last:?}"
+    );
+    small.restore()?;
     note(format_args!("before: {before}\n  after: {after}"));
 
     before.flowed()?;
@@ -163,10 +182,10 @@ fn check_before(act: &Act) -> Result<()> {
 }
 
 fn check_after(before: &Act, after: &Act) -> Result<()> {
-    let shares = after.shares();
     ensure!(
-        shares.len() == CPUS as usize && shares.values().all(|share| (0.02..0.6).contains(share)),
-        "NET_RX time is not spread: {shares:?}"
+        after.share(THE_CPU) <= 0.2,
+        "CPU {THE_CPU} still has the NET_RX time: {:?}",
+        after.shares()
     );
     let (was, is) = (before.per_million(), after.per_million());
     ensure!(
@@ -186,7 +205,140 @@ fn check_after(before: &Act, after: &Act) -> Result<()> {
         after.rx_dropped,
         after.softnet
     );
+    for rule in ["backlog-overflow", "shared-cpu", "remote-node"] {
+        findings::has_not(&after.outcome.summary, rule)?;
+    }
     Ok(())
+}
+
+/// What the report concludes of the incident, in the order of reading.
+fn concluded(act: &Act) -> Result<()> {
+    let report = &act.outcome.summary;
+    let all = findings::all(report);
+    let told: Vec<_> = all.iter().map(|finding| finding.rule.as_str()).collect();
+    let expected = [
+        "single-cpu",
+        "backlog-overflow",
+        "shared-cpu",
+        "remote-node",
+    ];
+    ensure!(
+        told.starts_with(&expected),
+        "{expected:?} expected: {}",
+        findings::told(report)
+    );
+    let device = Wire::RECEIVER_DEVICE;
+    let words: [&[&str]; 4] = [
+        &[
+            &format!("CPU {THE_CPU} took"),
+            &format!("8 of 8 vectors of {device} and 4 of 4 RPS masks point to it"),
+        ],
+        &[
+            &format!("target CPU {THE_CPU} overflowed"),
+            &format!("steered there by RPS of {device}"),
+        ],
+        &[
+            "redis-server (pid ",
+            "tcp/6379",
+            &format!("shares CPU {THE_CPU} with 8 vectors of {device}"),
+        ],
+        &[
+            &format!("which is on node {RECEIVER_NODE}"),
+            &format!("are handled on node 0 (CPU {THE_CPU})"),
+        ],
+    ];
+    for (finding, words) in all.iter().zip(words) {
+        findings::says(finding, words)?;
+    }
+    ensure!(
+        report.findings[0].severity == Severity::Critical,
+        "not critical: {}",
+        findings::told(report)
+    );
+    Ok(())
+}
+
+/// Every setting that the advice may change.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    /// `smp_affinity_list` by IRQ number.
+    affinity: BTreeMap<u32, String>,
+    /// `rps_cpus` and `rps_flow_cnt` by queue and file.
+    queues: BTreeMap<String, String>,
+    /// `netdev_max_backlog`.
+    backlog: String,
+    /// CPUs of each thread of Redis.
+    redis: Vec<String>,
+}
+
+impl State {
+    fn read(wire: &Wire, redis: &Process) -> Result<Self> {
+        let mut affinity = BTreeMap::new();
+        for vector in wire.vectors()? {
+            let path = format!("/proc/irq/{}/smp_affinity_list", vector.irq);
+            affinity.insert(vector.irq, fs::read_to_string(path)?);
+        }
+        let queues = format!("/sys/class/net/{}/queues", Wire::RECEIVER_DEVICE);
+        let queues = wire.receiver.run(|| {
+            let mut files = BTreeMap::new();
+            for entry in fs::read_dir(&queues)? {
+                let entry = entry?;
+                for file in ["rps_cpus", "rps_flow_cnt"] {
+                    let path = entry.path().join(file);
+                    if path.exists() {
+                        files.insert(path.display().to_string(), fs::read_to_string(&path)?);
+                    }
+                }
+            }
+            anyhow::Ok(files)
+        })??;
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", redis.pid()))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            threads.push(line.context("no Cpus_allowed_list")?.trim().to_owned());
+        }
+        Ok(Self {
+            affinity,
+            queues,
+            backlog: fs::read_to_string(MAX_BACKLOG)?,
+            redis: threads,
+        })
+    }
+
+    /// The vectors on the card's node, Redis there too but on no CPU of theirs, RPS off, a backlog twice as large.
+    fn as_announced(&self, before: &Self) -> Result<()> {
+        let near = format!("/sys/devices/system/node/node{RECEIVER_NODE}");
+        let is_near = |cpu: &str| fs::exists(format!("{near}/cpu{}", cpu.trim())).unwrap_or(false);
+        ensure!(
+            self.affinity.values().all(|cpu| is_near(cpu)),
+            "vectors: {self:?}"
+        );
+        let redis = &self.redis;
+        let shared = redis
+            .iter()
+            .any(|cpus| self.affinity.values().any(|cpu| cpu.trim() == cpus));
+        ensure!(
+            redis.iter().all(|cpus| is_near(cpus)) && !shared,
+            "Redis: {self:?}"
+        );
+        let masks = self
+            .queues
+            .iter()
+            .filter(|(path, _)| path.ends_with("rps_cpus"));
+        ensure!(
+            masks.clone().count() > 0 && masks.clone().all(|(_, mask)| mask.trim() == "0"),
+            "RPS: {self:?}"
+        );
+        let twice = SMALL_BACKLOG.parse::<u32>()? * 2;
+        ensure!(
+            self.backlog.trim() == twice.to_string() && self.backlog != before.backlog,
+            "{MAX_BACKLOG}: {self:?}"
+        );
+        Ok(())
+    }
 }
 
 /// One run of the load under two tracers, one for each form of the report.
@@ -219,7 +371,7 @@ impl Act {
             of_card("rx_dropped")?,
             of_card("rx_missed_errors")?,
         );
-        let sent = while_read(socket, || {
+        let sent = while_read_on(Some(OTHER_CPU), socket, || {
             let _clients = clients(wire)?;
             flood(wire, DATAGRAMS)
         })?;
@@ -329,13 +481,7 @@ impl TextReport {
     }
 }
 
-/// Hands a file to who started this VM.
-fn keep(name: &str, text: &str) -> Result<()> {
-    fs::create_dir_all(KEPT)?;
-    fs::write(format!("{KEPT}/{name}"), text).with_context(|| format!("cannot keep {name}"))
-}
-
-fn poll_sender_by_threads(wire: &Wire) -> Result<()> {
+pub(super) fn poll_sender_by_threads(wire: &Wire) -> Result<()> {
     let threaded = format!("/sys/class/net/{}/threaded", Wire::SENDER_DEVICE);
     wire.sender.run(|| {
         if !fs::exists(&threaded)? {
@@ -356,12 +502,15 @@ fn silent(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Redis in the receiving namespace, without anything on disk.
+/// Redis in the receiving namespace and on the CPU of the incident, without anything on disk.
 fn redis(wire: &Wire) -> Result<Process> {
     let address = Wire::RECEIVER.to_string();
     let command = silent(
-        "redis-server",
+        "taskset",
         &[
+            "-c",
+            &THE_CPU.to_string(),
+            "redis-server",
             "--bind",
             &address,
             "--protected-mode",
@@ -414,7 +563,7 @@ const fn source(index: u8) -> Ipv4Addr {
 fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
     wire.sender.run(|| {
         let mut affinity = CpuSet::new();
-        affinity.set(SENDING_CPU)?;
+        affinity.set(OTHER_CPU)?;
         sched_setaffinity(Pid::from_raw(0), &affinity)?;
         let sockets = (0..SOURCES)
             .map(|index| {

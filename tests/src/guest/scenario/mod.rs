@@ -3,14 +3,20 @@
 //! nothing about, and those that compare with another tool.
 
 mod backlog_faces;
+mod backlog_virtual;
 mod card_changes;
 mod closed_port;
 mod doctor;
+mod healthy;
 mod hotplug;
 mod incident;
+mod late;
+mod limits;
 mod mechanisms;
 mod net_rx;
 mod nic_irqs;
+mod paste;
+mod residual;
 mod restrictions;
 mod ring_overrun;
 mod tables;
@@ -46,6 +52,11 @@ pub fn all() -> Vec<Scenario> {
         restrictions::SCENARIOS,
         two_tracers::SCENARIOS,
         backlog_faces::SCENARIOS,
+        backlog_virtual::SCENARIOS,
+        limits::SCENARIOS,
+        residual::SCENARIOS,
+        late::SCENARIOS,
+        healthy::SCENARIOS,
         ring_overrun::SCENARIOS,
         net_rx::SCENARIOS,
         threaded_napi::SCENARIOS,

@@ -8,15 +8,21 @@
 use std::{collections::BTreeMap, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use tracer::model::{event::What, report::Cpu};
+use tracer::model::{
+    event::What,
+    finding::Severity,
+    report::{Cpu, Report},
+};
 
 use super::{Scenario, need_nic};
 use crate::{
+    findings,
     flood::Flood,
     guest::{
         bracket::{Bracket, Counter},
         nic::Wire,
     },
+    kept,
     kernel::{device_statistic, gained, softnet},
     netns::Netns,
     scenario::{Need, note},
@@ -51,6 +57,16 @@ struct Limit {
     rules: usize,
     /// Packets per second.
     rate: Option<u32>,
+    /// Packets that a backlog holds: too few for a burst.
+    backlog: &'static str,
+    /// Packets are lost beside it for certain.
+    loses: bool,
+    /// What the finding says which limit it was.
+    told: &'static str,
+    /// What it advises, and what it says is useless.
+    knobs: &'static [&'static str],
+    /// Of the report that is kept.
+    name: &'static str,
     /// Runs that ended for the reason under test, and for the other.
     counts: fn(&Cpu) -> (Option<u64>, Option<u64>),
 }
@@ -61,6 +77,14 @@ const BUDGET: Limit = Limit {
     steer_to: 1 << TARGET_CPU,
     rules: 0,
     rate: Some(10_000),
+    backlog: "8",
+    loses: true,
+    told: "mostly at the packet budget",
+    knobs: &[
+        "net.core.netdev_budget=8",
+        "netdev_budget_usecs: time was left",
+    ],
+    name: "squeeze-budget",
     counts: |cpu| (cpu.budget_exhausted, cpu.time_exhausted),
 };
 /// Not even the jiffy in which the run began, or two jiffies, which newer kernels have as the least.
@@ -70,6 +94,14 @@ const TIME: Limit = Limit {
     steer_to: 0,
     rules: 200,
     rate: None,
+    backlog: "1000",
+    loses: false,
+    told: "mostly at the time limit",
+    knobs: &[
+        "netdev_budget_usecs",
+        "a larger netdev_budget: the time runs out before the packets do",
+    ],
+    name: "squeeze-time",
     counts: |cpu| (cpu.time_exhausted, cpu.budget_exhausted),
 };
 
@@ -97,6 +129,7 @@ fn cut_short(limit: &Limit) -> Result<()> {
     slow_down(&wire.receiver, limit.rules)?;
     let _budget = Setting::change("/proc/sys/net/core/netdev_budget", limit.budget)?;
     let (_usecs, ticks) = smallest(limit.usecs)?;
+    let _backlog = Setting::change("/proc/sys/net/core/netdev_max_backlog", limit.backlog)?;
 
     let arrived = || device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, "rx_packets");
     quiet();
@@ -163,10 +196,27 @@ fn cut_short(limit: &Limit) -> Result<()> {
         report.napi
     );
     single_runs(&seen)?;
+    concluded(limit, report)?;
     note(format_args!(
         "{arrived} packets, {runs} runs with {packets} packets, cut short {all}, time_squeeze {inner:?} to {outer:?}"
     ));
     Ok(())
+}
+
+/// The finding tells which limit it was and, as packets were lost beside it, which knob helps and which does not.
+fn concluded(limit: &Limit, report: &Report) -> Result<()> {
+    let found = findings::has(report, "time-squeeze")?;
+    findings::says(found, &[limit.told])?;
+    if found.severity != Severity::Info {
+        findings::says(found, limit.knobs)?;
+    }
+    ensure!(
+        found.severity != Severity::Info || !limit.loses,
+        "packets were lost beside it: {}",
+        findings::told(report)
+    );
+    findings::explained(report)?;
+    kept::keep_report(limit.name, report)
 }
 
 /// Sets the first of these that the kernel accepts; also whether it is a limit that only a tick can end.

@@ -16,6 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Scenario, need_card};
 use crate::{
+    findings,
     guest::{
         bracket::{Bracket, Counter},
         nic::{RECEIVER_NODE, Vector, Wire},
@@ -117,6 +118,7 @@ fn vectors() -> Result<()> {
             row.count
         ));
     }
+    findings::explained(report)?;
     ensure!(
         busy >= 2,
         "the card used {busy} of its queues: {:#?}",

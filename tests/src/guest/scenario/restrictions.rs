@@ -21,6 +21,7 @@ use tracer::model::report::{HookStatus, Report};
 
 use super::{Scenario, closed_port, need_hook};
 use crate::{
+    findings,
     flood::Flood,
     kernel::drop_reason,
     netns::Pair,
@@ -81,7 +82,7 @@ fn observe(args: &[&str]) -> Result<Outcome> {
     let flood = Flood::new(Pair::RECEIVER, PORT, PACKETS);
     closed_port::send(flood, &pair.sender, &pair.receiver)?;
     let outcome = tracer.stop()?;
-    closed_port::check_explained(&outcome.summary)?;
+    findings::explained(&outcome.summary)?;
     Ok(outcome)
 }
 
@@ -217,7 +218,7 @@ fn capabilities() -> Result<()> {
         closed_port::send(flood, &pair.sender, &pair.receiver)?;
         let outcome = tracer.finish()?;
         closed_port::check(&outcome, Pair::RECEIVER_DEVICE, PACKETS)?;
-        closed_port::check_explained(&outcome.summary)?;
+        findings::explained(&outcome.summary)?;
         check_attached(&outcome.summary)?;
         check_names(&outcome.summary, hidden)?;
         note(format_args!(

@@ -15,8 +15,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Scenario, need_nic, net_rx::slow_down};
 use crate::{
+    findings,
     flood::Flood,
     guest::nic::{SMALL_DEVICE, SMALL_MAC, Wire, carrier, know, take},
+    kept,
     kernel::device_statistic,
     netns::Netns,
     scenario::{Need, Skip, note},
@@ -86,6 +88,16 @@ fn overrun() -> Result<()> {
         "the answer is {:?}",
         report.answer
     );
+    let found = findings::has(report, "ring-overrun")?;
+    findings::says(
+        found,
+        &[
+            &format!("the receive ring of {SMALL_DEVICE}"),
+            "netdev_max_backlog: these packets never came that far",
+        ],
+    )?;
+    findings::has_not(report, "backlog-overflow")?;
+    kept::keep_report("ring-overrun", report)?;
     note(format_args!(
         "sent {sent}, received {packets}, missed {missed}: {}",
         report.answer

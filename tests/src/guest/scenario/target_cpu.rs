@@ -3,7 +3,8 @@
 //! through a kprobe.
 //!
 //! Asserts that the drops are charged to CPU 0 as their target and to CPU 1 as the one that executed them, and that
-//! their number is that of CPU 0's softnet `dropped` and of the card's `rx_dropped`.
+//! their number is that of CPU 0's softnet `dropped` and of the card's `rx_dropped`; that the finding says so, and that
+//! interrupts are on another node than the card; that no counter is left unexplained.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +15,20 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    sys::socket::{setsockopt, sockopt},
+    unistd::Pid,
+};
+
+use ::tracer::model::report::Report;
 
 use super::{Scenario, need_hook, need_nic};
 use crate::{
+    findings,
     flood::Flood,
-    guest::nic::Wire,
+    guest::nic::{RECEIVER_NODE, Wire},
+    kept,
     kernel::{device_statistic, softnet},
     scenario::{Need, note},
     setting::Setting,
@@ -145,10 +154,36 @@ fn charged(mechanism: &str) -> Result<()> {
         hooked.is_some_and(|hook| hook.via.as_deref() == Some(mechanism)),
         "{hooked:?}"
     );
+    concluded(report)?;
+    kept::keep_report(&format!("rps-backlog-{mechanism}"), report)?;
     note(format_args!(
         "{mechanism}: sent {sent}, rx_dropped {of_device}, traced {traced}, target {targets}"
     ));
     Ok(())
+}
+
+/// What the report concludes.
+fn concluded(report: &Report) -> Result<()> {
+    let found = findings::has(report, "backlog-overflow")?;
+    findings::says(
+        found,
+        &[
+            &format!("target CPU {TARGET_CPU} overflowed"),
+            &format!("steered there by RPS of {}", Wire::RECEIVER_DEVICE),
+            "netdev_max_backlog=16",
+        ],
+    )?;
+    if nodes_differ(STEERING_CPU) {
+        let found = findings::has(report, "remote-node")?;
+        findings::says(found, &[&format!("CPU {STEERING_CPU}")])?;
+    }
+    findings::explained(report)
+}
+
+/// Whether the receiving card is on another node than this CPU.
+fn nodes_differ(cpu: u32) -> bool {
+    let of_cpu = format!("/sys/devices/system/node/node{RECEIVER_NODE}/cpu{cpu}");
+    super::nic::driver().as_deref() == Some("igb") && !std::path::Path::new(&of_cpu).exists()
 }
 
 /// softnet `dropped` by CPU, and `rx_dropped` of the receiving card.
@@ -162,9 +197,24 @@ fn refused(wire: &Wire) -> Result<(BTreeMap<u32, u32>, u64)> {
 
 /// Runs `work` while a thread reads from `socket`.
 pub(super) fn while_read<T>(socket: &UdpSocket, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    while_read_on(None, socket, work)
+}
+
+/// The same with that thread on one CPU.
+pub(super) fn while_read_on<T>(
+    cpu: Option<usize>,
+    socket: &UdpSocket,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
+            if let Some(cpu) = cpu {
+                let mut affinity = CpuSet::new();
+                // Elsewhere it reads as well.
+                let _ = affinity.set(cpu);
+                let _ = sched_setaffinity(Pid::from_raw(0), &affinity);
+            }
             let mut buffer = [0; 64];
             while !done.load(Ordering::Relaxed) {
                 let _ = socket.recv(&mut buffer);

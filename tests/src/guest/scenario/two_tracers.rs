@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{Scenario, closed_port};
 use crate::{
+    findings,
     flood::Flood,
     guest::bracket::Bracket,
     netns::Pair,
@@ -42,7 +43,7 @@ fn two() -> Result<()> {
     closed_port::check(&outer, device, 3 * PACKETS)?;
     inner.check()?;
     for report in [&inner.outcome.summary, &outer.summary] {
-        closed_port::check_explained(report)?;
+        findings::explained(report)?;
     }
     note(format_args!("{PACKETS} and {} drops", 3 * PACKETS));
     Ok(())

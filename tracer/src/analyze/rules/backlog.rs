@@ -408,8 +408,8 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     );
     Some(
         advice
-            .command(sysctl(BACKLOG, &then.to_string()))
-            .undo(sysctl(BACKLOG, &now.to_string()))
+            .command(sysctl(case, BACKLOG, &then.to_string()))
+            .undo(sysctl(case, BACKLOG, &now.to_string()))
             .risk("packets may wait that much longer in a full backlog"),
     )
 }
@@ -425,8 +425,8 @@ fn flow_limit(case: Case<'_>) -> Option<Advice> {
     );
     is_mask.then(|| {
         advice
-            .command(sysctl(BITMAP, "0"))
-            .undo(sysctl(BITMAP, now))
+            .command(sysctl(case, BITMAP, "0"))
+            .undo(sysctl(case, BITMAP, now))
             .risk("one flow may then fill the backlog and starve the others")
     })
 }

@@ -93,14 +93,19 @@ pub(super) fn rx_queues(
     (command, revert)
 }
 
-/// Sets a sysctl.
-pub(super) fn sysctl(name: &str, value: &str) -> String {
+/// Sets a sysctl, where it can be set.
+pub(super) fn sysctl(case: Case<'_>, name: &str, value: &str) -> String {
     let value = if value.contains(char::is_whitespace) {
         format!("\"{value}\"")
     } else {
         value.to_owned()
     };
-    format!("sysctl -w {name}={value}")
+    let enter = if case.host.host_sysctls.contains(name) {
+        "nsenter -t 1 -n "
+    } else {
+        ""
+    };
+    format!("{enter}sysctl -w {name}={value}")
 }
 
 /// In the network namespace `netns`, if it is not tracer's own.

@@ -291,7 +291,14 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
     );
     Some(
         advice
-            .command(format!("{}; {flows}", sysctl(TABLE, &FLOWS.to_string())))
-            .undo(format!("{}; {}", sysctl(TABLE, &now.to_string()), back?)),
+            .command(format!(
+                "{}; {flows}",
+                sysctl(case, TABLE, &FLOWS.to_string())
+            ))
+            .undo(format!(
+                "{}; {}",
+                sysctl(case, TABLE, &now.to_string()),
+                back?
+            )),
     )
 }

@@ -116,8 +116,8 @@ fn larger_buffer(case: Case<'_>) -> Option<Advice> {
     );
     Some(
         advice
-            .command(sysctl(MAX, &then.to_string()))
-            .undo(sysctl(MAX, &now.to_string()))
+            .command(sysctl(case, MAX, &then.to_string()))
+            .undo(sysctl(case, MAX, &now.to_string()))
             .risk("memory for each socket that asks for it"),
     )
 }
@@ -201,8 +201,8 @@ pub(super) fn listen(case: Case<'_>) -> Verdict {
         );
         Some(
             advice
-                .command(sysctl(SOMAXCONN, &then.to_string()))
-                .undo(sysctl(SOMAXCONN, &now.to_string())),
+                .command(sysctl(case, SOMAXCONN, &then.to_string()))
+                .undo(sysctl(case, SOMAXCONN, &now.to_string())),
         )
     });
     found.advice(larger).useless(NO_IRQ_KNOB).alone()
@@ -246,8 +246,8 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
             ),
             "a full table drops every packet of a new connection",
         )
-        .command(sysctl(MAX, &then.to_string()))
-        .undo(sysctl(MAX, &max.to_string()))
+        .command(sysctl(case, MAX, &then.to_string()))
+        .undo(sysctl(case, MAX, &max.to_string()))
         .risk("about 320 bytes of kernel memory for each connection")
     });
     found

@@ -152,8 +152,8 @@ fn budget(case: Case<'_>) -> Option<Advice> {
     );
     Some(
         advice
-            .command(sysctl(BUDGET, &then.to_string()))
-            .undo(sysctl(BUDGET, &now.to_string()))
+            .command(sysctl(case, BUDGET, &then.to_string()))
+            .undo(sysctl(case, BUDGET, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )
 }
@@ -181,8 +181,8 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
     );
     Some(
         advice
-            .command(sysctl(USECS, &then.to_string()))
-            .undo(sysctl(USECS, &now.to_string()))
+            .command(sysctl(case, USECS, &then.to_string()))
+            .undo(sysctl(case, USECS, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )
 }
