@@ -50,7 +50,8 @@ const ATTEMPTS: usize = 5;
 /// Error of a measurement in which tracer counted fewer than the kernel, and the kernel names no miss.
 ///
 /// A virtual machine's agent can keep a CPU's programs from running for some milliseconds, those of every tracer
-/// alike. That passes; what tracer itself does wrong remains.
+/// alike. That passes; what tracer itself does wrong remains. The machines of the kernel matrix have no agent: there
+/// it is an error at once.
 #[derive(Debug)]
 struct Fewer {
     what: &'static str,
@@ -86,7 +87,12 @@ fn fewer(what: &'static str, traced: u64, counted: u64) -> Result<()> {
 
 /// Measures until the error is not [`Fewer`], at most [`ATTEMPTS`] times. A count that is too large is never repeated.
 fn repeat(measure: impl Fn() -> Result<()>) -> Result<()> {
-    for attempt in 1..ATTEMPTS {
+    let attempts = if std::path::Path::new(xtask::guest::TASK_FILE).exists() {
+        1
+    } else {
+        ATTEMPTS
+    };
+    for attempt in 1..attempts {
         match measure() {
             // Also below a context.
             Err(error) if error.downcast_ref::<Fewer>().is_some() => {

@@ -36,5 +36,6 @@ pub(super) fn between(
         net_rx: net_rx.filter(|(_, n)| *n != 0).collect(),
         softnet_dropped: refused.filter(|(_, n)| *n != 0).collect(),
         hardirqs: hardirqs.sum(),
+        new_hardirqs: 0,
     }
 }

@@ -149,14 +149,22 @@ impl Live {
         let after_traced = Instant::now();
         let interrupts = Interrupts::read(proc)?;
         let after_interrupts = Instant::now();
+        // Interrupts that nobody knew are read behind the kernel's table, the others were before it.
+        let all: BTreeSet<u32> = interrupts.device.keys().copied().collect();
+        let appeared = !all.is_subset(&self.irqs);
+        counters.read_irqs(all.difference(&self.irqs).copied(), &mut traced);
+        self.irqs.extend(all);
         let late = counters.runs();
-        let between = between(
+        let mut between = between(
             &early,
             &traced,
             &late,
             &softnet,
             &softnet::read_rows(proc, &online)?,
         );
+        if appeared {
+            between.new_hardirqs = between.hardirqs;
+        }
         let devices = self.devices.read()?;
         let after_devices = Instant::now();
         let protocols = snmp::read_protocols(proc)?;
@@ -169,12 +177,6 @@ impl Live {
             devices: ns(after_devices - after_softnet),
             protocols: ns(after_protocols - after_softnet),
         };
-        let new = interrupts
-            .device
-            .keys()
-            .filter(|irq| !self.irqs.contains(irq));
-        counters.read_irqs(new.copied(), &mut traced);
-        self.irqs.extend(interrupts.device.keys());
         traced.hooks = self.programs.hooks();
         self.learn_names(&traced, &devices);
         self.changed |= self.seen.see(&online, &devices, &interrupts.device);
@@ -260,6 +262,7 @@ impl Live {
             .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
             .collect();
         let interrupts = Interrupts::read(&self.roots.proc)?;
+        self.irqs.extend(interrupts.device.keys());
         // What is gone keeps the name that it had: it was counted.
         for (irq, facts) in topology::irq::read(&self.roots, &interrupts) {
             if !facts.name.is_empty() || !self.facts.irqs.contains_key(&irq) {

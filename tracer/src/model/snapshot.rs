@@ -65,6 +65,8 @@ pub struct Between {
     pub softnet_dropped: BTreeMap<u32, u64>,
     /// Hard IRQs, all CPUs together, after the programs' counters and before the kernel's table.
     pub hardirqs: u64,
+    /// Of interrupts that appeared since the snapshot before, after the kernel's table and before the programs' counters.
+    pub new_hardirqs: u64,
 }
 
 /// Few counters of one CPU, for [`Between`].

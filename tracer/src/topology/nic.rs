@@ -43,10 +43,14 @@ pub fn read(sys: &Path, device: &NetDevice, facts: Option<&DeviceFacts>) -> Nic 
         ..Nic::default()
     };
     nic.threaded = read_fact(&directory.join("threaded")).map(|mode| mode != "0");
-    // −1 where nobody knows, EINVAL while the link is down.
-    nic.speed = read_fact(&directory.join("speed"))
-        .and_then(|speed| number(&speed))
-        .filter(|&speed| speed != u32::MAX);
+    // The kernel takes its RTNL lock for these two, and hosts have many virtual devices.
+    let has_hardware = nic.bus.is_some();
+    if has_hardware {
+        // −1 where nobody knows, EINVAL while the link is down.
+        nic.speed = read_fact(&directory.join("speed"))
+            .and_then(|speed| number(&speed))
+            .filter(|&speed| speed != u32::MAX);
+    }
     for entry in std::fs::read_dir(directory.join("queues"))
         .into_iter()
         .flatten()
@@ -65,6 +69,7 @@ pub fn read(sys: &Path, device: &NetDevice, facts: Option<&DeviceFacts>) -> Nic 
             nic.rx_queues
                 .extend(rx_queue(&queue).map(|queue| (index, queue)));
         } else if direction == "tx"
+            && has_hardware
             && let Some(mask) = read_fact(&queue.join("xps_cpus"))
         {
             nic.xps_cpus.insert(index, mask);

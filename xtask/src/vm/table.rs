@@ -5,12 +5,25 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use xtask::guest::Outcome;
 
-use super::watch::{MachineResult, ScenarioResult, word};
+use super::watch::{MachineResult, ScenarioResult};
 use crate::summary::Totals;
 
-/// Counts the scenarios, and every machine that failed as such without one of them failing.
+/// In so many results one may be flaky.
+const RESULTS_PER_FLAKY: usize = 50;
+
+/// Why the scenarios that passed at the second try only are too many; `None` if they are not.
+pub fn too_flaky(machines: &[(String, MachineResult)]) -> Option<String> {
+    let results = || machines.iter().flat_map(|(_, machine)| &machine.scenarios);
+    let (flaky, all) = (results().filter(|one| one.flaky).count(), results().count());
+    let most = all / RESULTS_PER_FLAKY;
+    (flaky > most.max(1))
+        .then(|| format!("{flaky} of {all} results are flaky, at most {most} may be"))
+}
+
+/// Counts the scenarios, and every machine that failed as such without one of them failing. Too many that are flaky
+/// count as a failure.
 pub fn totals(machines: &[(String, MachineResult)]) -> Totals {
-    machines
+    let machines_totals: Totals = machines
         .iter()
         .map(|(_, machine)| {
             let sum: Totals = machine.scenarios.iter().map(|one| of(one.outcome)).sum();
@@ -20,7 +33,11 @@ pub fn totals(machines: &[(String, MachineResult)]) -> Totals {
                 sum
             }
         })
-        .sum()
+        .sum();
+    match too_flaky(machines) {
+        Some(_) => machines_totals + Totals::FAILED,
+        None => machines_totals,
+    }
 }
 
 const fn of(outcome: Outcome) -> Totals {
@@ -58,7 +75,7 @@ pub fn text(machines: &[(String, MachineResult)]) -> String {
         for ((_, machine), column) in machines.iter().zip(&columns) {
             let cell = find(machine, name).map_or_else(
                 || "-".to_owned(),
-                |one| format!("{} {:.1} s", word(one.outcome), one.seconds),
+                |one| format!("{} {:.1} s", one.word(), one.seconds),
             );
             let _ = write!(text, "  {cell:<column$}");
         }
@@ -90,10 +107,13 @@ pub fn text(machines: &[(String, MachineResult)]) -> String {
         }
         for one in &machine.scenarios {
             if let Some(reason) = &one.reason {
-                let (outcome, name) = (word(one.outcome), &one.scenario);
+                let (outcome, name) = (one.word(), &one.scenario);
                 let _ = writeln!(text, "{kernel}: {outcome} {name}: {reason}");
             }
         }
+    }
+    if let Some(why) = too_flaky(machines) {
+        let _ = writeln!(text, "FAIL: {why}");
     }
     text
 }
@@ -115,6 +135,7 @@ pub fn json(machines: &[(String, MachineResult)]) -> Value {
                         "scenario": one.scenario,
                         "outcome": one.outcome,
                         "reason": one.reason,
+                        "flaky": one.flaky,
                         "seconds": one.seconds,
                         "log": one.log,
                     })
@@ -150,6 +171,7 @@ mod tests {
             scenario: scenario.to_owned(),
             outcome,
             reason: reason.map(str::to_owned),
+            flaky: false,
             seconds: 1.25,
             log: String::new(),
         }
@@ -187,6 +209,27 @@ all       9.5 s        0.0 s
         let text = text(&matrix());
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_flaky_result_is_told_and_several_are_a_failure() {
+        let flaky = |name: &str| ScenarioResult {
+            flaky: true,
+            ..one(name, Outcome::Pass, Some("1 of 2"))
+        };
+        let matrix = |scenarios| {
+            let machine = MachineResult {
+                scenarios,
+                ..MachineResult::default()
+            };
+            vec![("5.10".to_owned(), machine)]
+        };
+        let single = matrix(vec![flaky("a"), one("b", Outcome::Pass, None)]);
+        assert_eq!(totals(&single).failed, 0);
+        assert!(text(&single).contains("FLAKY a: 1 of 2"));
+        let several = matrix(vec![flaky("a"), flaky("b")]);
+        assert_eq!(totals(&several).failed, 1);
+        assert!(text(&several).contains("2 of 2 results are flaky"));
     }
 
     #[test]

@@ -44,12 +44,25 @@ pub struct ScenarioResult {
     pub scenario: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why it failed or was skipped.
+    /// Why it failed or was skipped; of one that is flaky, why it failed at first.
     pub reason: Option<String>,
+    /// It failed, and passed when it was run once more.
+    pub flaky: bool,
     /// How long it ran.
     pub seconds: f64,
     /// The end of what it printed.
     pub log: String,
+}
+
+impl ScenarioResult {
+    /// How it ended, in one word.
+    pub const fn word(&self) -> &'static str {
+        if self.flaky {
+            "FLAKY"
+        } else {
+            word(self.outcome)
+        }
+    }
 }
 
 /// How one machine went.
@@ -128,6 +141,7 @@ impl MachineResult {
         }
         self.seconds += second.seconds;
         self.failure = self.failure.or(second.failure);
+        self.warnings.extend(second.warnings);
         self.aborts += second.aborts;
         self.files.extend(second.files);
         self
@@ -261,6 +275,7 @@ impl Watch {
                     scenario,
                     outcome,
                     reason,
+                    flaky: false,
                     seconds,
                     log,
                 });
@@ -295,6 +310,7 @@ impl Watch {
                 scenario,
                 outcome: Outcome::Fail,
                 reason: Some(failure.clone()),
+                flaky: false,
                 seconds: at.saturating_sub(since).as_secs_f64(),
                 log: String::new(),
             });
@@ -305,8 +321,7 @@ impl Watch {
     }
 }
 
-/// How a scenario ended, in one word.
-pub const fn word(outcome: Outcome) -> &'static str {
+const fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "FAIL",
@@ -390,6 +405,7 @@ mod tests {
             scenario: scenario.to_owned(),
             outcome,
             reason: reason.map(str::to_owned),
+            flaky: false,
             seconds: 1.0,
             log: String::new(),
         };

@@ -105,8 +105,8 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
         &Evidence {
             gap_ns: window.gaps.interrupts,
             between: Spread::Anywhere(Skew {
-                kernel_more: end.hardirqs,
-                traced_more: start.hardirqs,
+                kernel_more: end.hardirqs + start.new_hardirqs,
+                traced_more: start.hardirqs + end.new_hardirqs,
             }),
             missed: missed(&["irq_handler_exit"]),
             under_way: 1,

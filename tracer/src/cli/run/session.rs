@@ -206,8 +206,9 @@ impl Session {
                 self.last.clone()
             }
         };
-        self.live.end_processes();
+        // These belong to the same window as the counters; who used the CPUs is no matter of milliseconds.
         self.live.add_driver_stats(&mut end);
+        self.live.end_processes();
         // As much as the ring can hold, not as long as somebody fills it.
         for _ in 0..=self.args.ring_size / SMALLEST_BATCH {
             if !self.drain(Some(end.monotonic_ns))? {
