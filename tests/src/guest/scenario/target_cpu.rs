@@ -81,10 +81,10 @@ fn charged(mechanism: &str) -> Result<()> {
         },
     )?;
     wire.steer(1 << TARGET_CPU)?;
+    let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
     let running = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
     quiet();
     let before = refused(&wire)?;
-    let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
     let sent = while_read(&socket, || {
         Flood {
             rate: Some(RATE),

@@ -1,8 +1,11 @@
 //! Rule 9: `NET_RX` waits for its CPU: something else has it.
 
+use std::collections::BTreeSet;
+
 use super::{
     case::{Case, share},
     found::{Found, NOTHING, Verdict, With as _, step},
+    shared_cpu,
     threshold::Key,
 };
 use crate::{
@@ -115,14 +118,29 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         );
         found = found.advice([advice.command(format!("chrt -p {pid}"))]);
     }
-    if !rivals.is_empty() {
-        let cpus = super::shared_cpu::away_from(case, &found.cpus);
-        found = found.advice(super::shared_cpu::move_all(
-            &rivals,
+    // To one place, and only once.
+    let moved: BTreeSet<u32> = shared_cpu::victims(case)
+        .iter()
+        .map(|victim| victim.process.pid)
+        .collect();
+    let (told, others): (Vec<&Process>, Vec<&Process>) = rivals
+        .iter()
+        .partition(|process| moved.contains(&process.pid));
+    if !told.is_empty() {
+        let follow = step(
+            format!("Follow the advice on {}", shared_cpu::ID),
+            "it moves what competes here",
+        );
+        found = found.advice([follow]);
+    }
+    if !others.is_empty() {
+        let cpus = shared_cpu::away_from(case, &found.cpus);
+        found = found.advice(shared_cpu::move_all(
+            &others,
             &cpus,
             "CPUs where NET_RX does not wait for it",
         ));
-    } else if !stolen {
+    } else if told.is_empty() && !stolen {
         found = found.advice([step(
             format!("See what runs on CPU {}", ranges(ids.iter().copied())),
             "a task that the scheduler prefers to ksoftirqd, or a long section with softirqs off",

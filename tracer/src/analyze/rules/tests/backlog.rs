@@ -38,6 +38,21 @@ fn a_burst_into_a_backlog_needs_a_larger_one_and_nothing_else() {
 }
 
 #[test]
+fn a_setting_that_only_the_hosts_namespace_has_is_set_there() {
+    let (report, mut host) = veth(30, 100_000, 2_000);
+    host.host_sysctls = ["net.core.netdev_max_backlog".to_owned()].into();
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        ["nsenter -t 1 -n sysctl -w net.core.netdev_max_backlog=2000"]
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("nsenter -t 1 -n sysctl -w net.core.netdev_max_backlog=1000")
+    );
+}
+
+#[test]
 fn a_sustained_load_on_a_virtual_device_is_steered_first() {
     let (report, host) = veth(60, 100_000, 90_000);
     let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
