@@ -93,10 +93,11 @@ fn charged(mechanism: &str) -> Result<()> {
         }
         .run(&wire.sender)
     })?;
-    small.restore()?;
     quiet();
     let after = refused(&wire)?;
+    // Only now: tracer looks at the settings at the end, too.
     let outcome = running.stop()?;
+    small.restore()?;
 
     let of_device = after.1 - before.1;
     let softnet: BTreeMap<u32, u32> = after

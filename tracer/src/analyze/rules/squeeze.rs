@@ -5,6 +5,7 @@ use super::{
     command::sysctl,
     found::{Found, NOTHING, Verdict, With as _, step},
     threshold::Key,
+    wait,
 };
 use crate::{
     model::{
@@ -140,6 +141,10 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
         (wait >= case.limit(Key::WaitP99) && runs).then_some(wait)
     };
     let worst = squeezed.iter().filter_map(|(cpu, _)| late(cpu)).max()?;
+    let cpus: Vec<&Cpu> = squeezed.iter().map(|(cpu, _)| *cpu).collect();
+    if wait::is_unseen(case, &cpus) {
+        return None;
+    }
     Some(format!("NET_RX waited {} µs there (p99)", count(worst)))
 }
 

@@ -56,21 +56,9 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     };
     let ids: Vec<u32> = hit.iter().map(|cpu| cpu.cpu).collect();
-    let rivals: Vec<&Process> = case
-        .host
-        .processes
-        .iter()
-        .filter(|process| {
-            ids.iter()
-                .any(|cpu| process.ran_on.get(cpu).is_some_and(|ns| *ns > 0))
-        })
-        .filter(|process| {
-            share(process.cpu_ns, case.report.duration_ns) >= case.limit(Key::VictimCpu)
-        })
-        .collect();
+    let rivals = rivals(case, &ids);
     let stolen = hit.iter().any(|cpu| is_stolen(case, cpu));
-    // In a virtual machine without a rival the CPU itself is away, and the guest cannot see it.
-    let unseen = case.host.hypervisor.is_some() && rivals.is_empty() && !stolen;
+    let unseen = is_unseen(case, &hit);
     let severity = if worst.is_some() && !unseen {
         Severity::Warning
     } else {
@@ -153,6 +141,27 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     found
         .useless("a larger netdev_budget: the run has not even begun")
         .alone()
+}
+
+/// Processes that used one of these CPUs.
+fn rivals<'a>(case: Case<'a>, cpus: &[u32]) -> Vec<&'a Process> {
+    let processes = case.host.processes.iter();
+    let here = processes.filter(|process| {
+        cpus.iter()
+            .any(|cpu| process.ran_on.get(cpu).is_some_and(|ns| *ns > 0))
+    });
+    here.filter(|process| {
+        share(process.cpu_ns, case.report.duration_ns) >= case.limit(Key::VictimCpu)
+    })
+    .collect()
+}
+
+/// In a virtual machine without a rival the CPU itself is away, and the guest cannot see it.
+pub(super) fn is_unseen(case: Case<'_>, cpus: &[&Cpu]) -> bool {
+    let ids: Vec<u32> = cpus.iter().map(|cpu| cpu.cpu).collect();
+    case.host.hypervisor.is_some()
+        && rivals(case, &ids).is_empty()
+        && !cpus.iter().any(|cpu| is_stolen(case, cpu))
 }
 
 fn summary(first: &Cpu, late: bool, ids: &[u32]) -> String {

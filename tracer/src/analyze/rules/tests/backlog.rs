@@ -191,6 +191,18 @@ fn a_squeeze_alone_is_information_and_beside_a_loss_names_the_limit() {
 }
 
 #[test]
+fn a_wait_that_only_the_hypervisor_can_explain_makes_no_squeeze_matter() {
+    let (mut report, mut host) = well_spread();
+    host.processes.clear();
+    report.cpus[4].softnet.as_mut().unwrap().time_squeeze = 400;
+    report.cpus[4].time_exhausted = Some(400);
+    report.cpus[4].net_rx_wait_ns = Some(wait(1_200_000));
+    fires(&report, &host, "time-squeeze", Severity::Warning);
+    host.hypervisor = Some("kvm".into());
+    fires(&report, &host, "time-squeeze", Severity::Info);
+}
+
+#[test]
 fn a_ring_overrun_by_bursts_wants_a_larger_ring_and_by_a_full_cpu_does_not() {
     let (mut report, host) = well_spread();
     is_silent(&report, &host, "ring-overrun");

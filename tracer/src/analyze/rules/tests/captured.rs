@@ -25,7 +25,93 @@ const fn captured(
     }
 }
 
-const ALL: &[Captured] = &[];
+const ALL: &[Captured] = &[
+    captured(
+        "6.12-conntrack.json",
+        &["conntrack-full"],
+        &["firewall", "listen-overflow"],
+    ),
+    captured(
+        "6.12-firewall.json",
+        &["firewall"],
+        &["conntrack-full", "slow-reader", "ordinary-drops"],
+    ),
+    captured(
+        "6.12-flow-limit.json",
+        &["backlog-overflow"],
+        &["ring-overrun", "slow-reader"],
+    ),
+    captured(
+        "6.12-healthy.json",
+        &[],
+        &["single-cpu", "remote-node", "backlog-overflow", "irq-rate"],
+    ),
+    captured(
+        "6.12-incident-before.json",
+        &[
+            "single-cpu",
+            "backlog-overflow",
+            "shared-cpu",
+            "remote-node",
+        ],
+        &["ring-overrun", "slow-reader"],
+    ),
+    captured(
+        "6.12-incident-after.json",
+        &[],
+        &["backlog-overflow", "shared-cpu", "remote-node"],
+    ),
+    captured(
+        "6.12-late.json",
+        &["softirq-wait", "shared-cpu"],
+        &["backlog-overflow", "remote-node", "steal"],
+    ),
+    captured(
+        "6.12-listen-overflow.json",
+        &["listen-overflow"],
+        &["socket-backlog", "backlog-overflow"],
+    ),
+    captured(
+        "6.12-ordinary-drops.json",
+        &["ordinary-drops"],
+        &["slow-reader", "firewall", "backlog-overflow"],
+    ),
+    captured(
+        "6.12-residual.json",
+        &["residual"],
+        &["ring-overrun", "backlog-overflow"],
+    ),
+    captured(
+        "6.12-ring-overrun.json",
+        &["ring-overrun"],
+        &["backlog-overflow", "residual"],
+    ),
+    captured(
+        "6.12-slow-reader.json",
+        &["slow-reader"],
+        &["socket-backlog", "backlog-overflow", "ordinary-drops"],
+    ),
+    captured(
+        "6.12-squeeze-budget.json",
+        &["time-squeeze", "backlog-overflow"],
+        &["ring-overrun"],
+    ),
+    captured(
+        "6.12-squeeze-time.json",
+        &["time-squeeze"],
+        &["backlog-overflow"],
+    ),
+    captured(
+        "6.12-threaded.json",
+        &["threaded-napi", "effective-affinity"],
+        &["sustained-polling", "single-cpu"],
+    ),
+    captured(
+        "6.12-veth-backlog.json",
+        &["backlog-overflow"],
+        &["single-cpu", "remote-node"],
+    ),
+];
 
 /// Larger ones nobody reads.
 const LARGEST: usize = 40 << 10;
