@@ -47,7 +47,8 @@ const SENDING_CPU: usize = 0;
 fn healthy() -> Result<()> {
     need_card("igb")?;
     let wire = Wire::new()?;
-    poll_sender_by_threads(&wire)?;
+    // Before 5.12 the sending card's softirqs are this host's, too.
+    let _ = poll_sender_by_threads(&wire);
     for index in 0..SOURCES {
         let address = format!("{}/24", source(index));
         wire.sender

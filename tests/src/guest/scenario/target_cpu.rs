@@ -14,14 +14,13 @@ use std::{
     time::Duration,
 };
 
+use ::tracer::model::report::Report;
 use anyhow::{Result, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     sys::socket::{setsockopt, sockopt},
     unistd::Pid,
 };
-
-use ::tracer::model::report::Report;
 
 use super::{Scenario, need_hook, need_nic};
 use crate::{

@@ -137,8 +137,7 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
     }
     let late = |cpu: &Cpu| {
         let wait = cpu.net_rx_wait_ns?.p99 / 1_000;
-        let runs = cpu.net_rx_runs? >= case.limit(Key::WaitRuns);
-        (wait >= case.limit(Key::WaitP99) && runs).then_some(wait)
+        case.is_late(cpu).then_some(wait)
     };
     let worst = squeezed.iter().filter_map(|(cpu, _)| late(cpu)).max()?;
     let cpus: Vec<&Cpu> = squeezed.iter().map(|(cpu, _)| *cpu).collect();

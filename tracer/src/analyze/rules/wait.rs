@@ -29,23 +29,16 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
                 .to_owned(),
         );
     }
-    let enough = |cpu: &&Cpu| {
-        cpu.online
-            && cpu
-                .net_rx_runs
-                .is_some_and(|n| n >= case.limit(Key::WaitRuns))
-    };
-    let is_late = |cpu: &Cpu| {
-        cpu.net_rx_wait_ns
-            .is_some_and(|wait| wait.p99 / 1_000 >= case.limit(Key::WaitP99))
-    };
+    let is_late = |cpu: &Cpu| case.is_late(cpu);
     let is_deferred = |cpu: &Cpu| {
         let shares = cpu.ksoftirqd_runs.zip(cpu.net_rx_runs);
-        shares.is_some_and(|(part, all)| share(part, all) >= case.limit(Key::KsoftirqdShare))
+        shares.is_some_and(|(part, all)| {
+            all >= case.limit(Key::WaitRuns) && share(part, all) >= case.limit(Key::KsoftirqdShare)
+        })
     };
     let hit: Vec<&Cpu> = cpus
         .iter()
-        .filter(enough)
+        .filter(|cpu| cpu.online)
         .filter(|cpu| is_late(cpu) || is_deferred(cpu))
         .collect();
     let worst = hit
