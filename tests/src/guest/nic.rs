@@ -102,6 +102,15 @@ impl Wire {
         wire.up()?;
         // A card keeps what an earlier scenario set.
         wire.steer(0)?;
+        for (netns, device, _) in ends {
+            let threaded = format!("/sys/class/net/{device}/threaded");
+            netns.run(|| {
+                if !fs::exists(&threaded)? {
+                    return Ok(());
+                }
+                setting::write(&threaded, "0")
+            })??;
+        }
         Ok(wire)
     }
 

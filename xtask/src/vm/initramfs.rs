@@ -21,10 +21,14 @@ const CONSOLE: u32 = 0o020_600;
 
 /// Programs of the guest that come from Debian; scenarios and the kernel start them by these names.
 const PROGRAMS: &[&str] = &[
+    "usr/bin/cat",
     "usr/bin/chrt",
     "usr/bin/dash",
+    "usr/bin/head",
     "usr/bin/ip",
+    "usr/bin/mawk",
     "usr/bin/nsenter",
+    "usr/bin/ps",
     "usr/bin/redis-benchmark",
     "usr/bin/redis-cli",
     "usr/bin/redis-server",
@@ -70,6 +74,7 @@ pub fn write(
         ("sbin", "usr/sbin"),
         ("lib", "usr/lib"),
         ("lib64", "usr/lib64"),
+        ("usr/bin/awk", "mawk"),
         ("usr/bin/sh", "dash"),
     ] {
         archive.link(link, target)?;

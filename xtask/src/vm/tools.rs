@@ -18,14 +18,16 @@ const SUITE: &str = "trixie";
 /// What is unpacked, with all that it depends on.
 const PACKAGES: &[&str] = &[
     "qemu-system-x86",
+    "coreutils",
     "dash",
     "iproute2",
     "kmod",
     // kmod loads it when it meets a module that is compressed.
     "liblzma5",
+    "mawk",
     "netbase",
     "nftables",
-    // For sysctl.
+    // For ps and sysctl.
     "procps",
     "redis-server",
     "util-linux",

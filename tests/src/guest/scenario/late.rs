@@ -76,17 +76,18 @@ fn late() -> Result<()> {
             &format!("CPU {THE_CPU}"),
             &format!("sh (pid {pid}, real-time) runs there"),
             &format!("chrt -p {pid}"),
-            &format!("udp/{OTHER_PORT}"),
             "a larger netdev_budget: the run has not even begun",
         ],
     )?;
-    paste::all(&wire.receiver, std::slice::from_ref(found))?;
+    let victim = findings::has(&report, "shared-cpu")?;
+    findings::says(victim, &[&format!("sh (pid {pid}, udp/{OTHER_PORT})")])?;
+    paste::all(&wire.receiver, &report.findings)?;
     let now = paste::run(&wire.receiver, &format!("taskset -cp {pid}"))?;
     ensure!(
-        now.contains("affinity list") && !now.ends_with(&format!(": {THE_CPU}")),
+        !now.trim_end().ends_with(&format!(": {THE_CPU}")),
         "not moved: {now}"
     );
-    paste::revert_all(&wire.receiver, std::slice::from_ref(found))?;
+    paste::revert_all(&wire.receiver, &report.findings)?;
     let back = paste::run(&wire.receiver, &format!("taskset -cp {pid}"))?;
     ensure!(
         back.trim_end().ends_with(&format!(": {THE_CPU}")),

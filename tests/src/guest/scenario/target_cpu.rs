@@ -14,14 +14,13 @@ use std::{
     time::Duration,
 };
 
+use ::tracer::model::report::Report;
 use anyhow::{Result, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     sys::socket::{setsockopt, sockopt},
     unistd::Pid,
 };
-
-use ::tracer::model::report::Report;
 
 use super::{Scenario, need_hook, need_nic};
 use crate::{
@@ -81,10 +80,10 @@ fn charged(mechanism: &str) -> Result<()> {
         },
     )?;
     wire.steer(1 << TARGET_CPU)?;
+    let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
     let running = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
     quiet();
     let before = refused(&wire)?;
-    let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
     let sent = while_read(&socket, || {
         Flood {
             rate: Some(RATE),
@@ -93,10 +92,11 @@ fn charged(mechanism: &str) -> Result<()> {
         }
         .run(&wire.sender)
     })?;
-    small.restore()?;
     quiet();
     let after = refused(&wire)?;
+    // Only now: tracer looks at the settings at the end, too.
     let outcome = running.stop()?;
+    small.restore()?;
 
     let of_device = after.1 - before.1;
     let softnet: BTreeMap<u32, u32> = after

@@ -80,6 +80,18 @@ impl<'a> Case<'a> {
         (all > 0).then(|| share(time.idle_ns, all))
     }
 
+    /// Whether `NET_RX` waited too long for this CPU: more than now and then, or once for a good part of the window.
+    pub(super) fn is_late(self, cpu: &Cpu) -> bool {
+        let Some(wait) = cpu.net_rx_wait_ns else {
+            return false;
+        };
+        let often = cpu
+            .net_rx_runs
+            .is_some_and(|runs| runs >= self.limit(Key::WaitRuns));
+        let long = share(wait.max, self.report.duration_ns) >= self.limit(Key::WaitMax);
+        wait.p99 / 1_000 >= self.limit(Key::WaitP99) && (often || long)
+    }
+
     /// Whether softirqs leave this CPU no room.
     pub(super) fn is_saturated(self, cpu: &Cpu) -> bool {
         self.softirq_busy(cpu)

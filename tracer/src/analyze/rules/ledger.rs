@@ -79,7 +79,8 @@ pub(super) fn residual(case: Case<'_>) -> Verdict {
                 && u128::from(*open) * 100 > u128::from(case.limit(Key::Residual)) * u128::from(of)
         })
         .collect();
-    let Some((worst, unexplained)) = open.iter().max_by_key(|(_, open)| *open) else {
+    // Of equal ones the first: a sum stands behind its parts.
+    let Some((worst, unexplained)) = open.iter().rev().max_by_key(|(_, open)| *open) else {
         return NOTHING;
     };
     let side = if worst.residual.is_some_and(|residual| residual < 0) {

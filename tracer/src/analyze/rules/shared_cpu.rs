@@ -194,16 +194,13 @@ fn troubled(case: Case<'_>) -> BTreeSet<u32> {
         let takes_part = case
             .softirq_busy(cpu)
             .is_some_and(|busy| busy >= case.limit(Key::PollingBusy));
-        let late = cpu
-            .net_rx_wait_ns
-            .is_some_and(|wait| wait.p99 / 1_000 >= case.limit(Key::WaitP99))
-            && cpu
-                .net_rx_runs
-                .is_some_and(|runs| runs >= case.limit(Key::WaitRuns));
         let full = case
             .idle(cpu)
             .is_some_and(|idle| idle < case.limit(Key::CpuIdle));
-        refused.contains_key(&cpu.cpu) || case.is_saturated(cpu) || late || takes_part && full
+        refused.contains_key(&cpu.cpu)
+            || case.is_saturated(cpu)
+            || case.is_late(cpu)
+            || takes_part && full
     };
     let cpus = case.report.cpus.iter().filter(|cpu| cpu.online);
     cpus.filter(is_troubled).map(|cpu| cpu.cpu).collect()

@@ -208,10 +208,16 @@ pub(super) fn listen(case: Case<'_>) -> Verdict {
     found.advice(larger).useless(NO_IRQ_KNOB).alone()
 }
 
+const CONNTRACK_COUNT: &str = "net.netfilter.nf_conntrack_count";
+const CONNTRACK_MAX: &str = "net.netfilter.nf_conntrack_max";
+
+/// Connections that are tracked, and how many can be.
+fn connections(case: Case<'_>) -> Option<(u64, u64)> {
+    case.sysctl(CONNTRACK_COUNT).zip(case.sysctl(CONNTRACK_MAX))
+}
+
 pub(super) fn conntrack(case: Case<'_>) -> Verdict {
-    const COUNT: &str = "net.netfilter.nf_conntrack_count";
-    const MAX: &str = "net.netfilter.nf_conntrack_max";
-    let (Some(used), Some(max)) = (case.sysctl(COUNT), case.sysctl(MAX)) else {
+    let Some((used, max)) = connections(case) else {
         return Err(
             "nf_conntrack_count and nf_conntrack_max: not readable, or conntrack is not loaded"
                 .to_owned(),
@@ -237,6 +243,15 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
         format!("{}, {}", count(used), count(max)),
         "nf_conntrack_count, nf_conntrack_max",
     );
+    let found = if lost > 0 {
+        found.evidence(
+            "drops for NETFILTER_DROP, by the full table or by a rule",
+            of(lost, "packet"),
+            "kfree_skb",
+        )
+    } else {
+        found
+    };
     let larger = doubled(max).map(|then| {
         step(
             format!(
@@ -246,8 +261,8 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
             ),
             "a full table drops every packet of a new connection",
         )
-        .command(sysctl(case, MAX, &then.to_string()))
-        .undo(sysctl(case, MAX, &max.to_string()))
+        .command(sysctl(case, CONNTRACK_MAX, &then.to_string()))
+        .undo(sysctl(case, CONNTRACK_MAX, &max.to_string()))
         .risk("about 320 bytes of kernel memory for each connection")
     });
     found
@@ -268,6 +283,10 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
     let Some(first) = drops.first() else {
         return NOTHING;
     };
+    // Then these are for want of room, and conntrack tells of them.
+    if connections(case).is_some_and(|(used, max)| max > 0 && used >= max) {
+        return NOTHING;
+    }
     let on = first
         .device
         .as_deref()

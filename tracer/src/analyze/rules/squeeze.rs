@@ -5,6 +5,7 @@ use super::{
     command::sysctl,
     found::{Found, NOTHING, Verdict, With as _, step},
     threshold::Key,
+    wait,
 };
 use crate::{
     model::{
@@ -136,10 +137,13 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
     }
     let late = |cpu: &Cpu| {
         let wait = cpu.net_rx_wait_ns?.p99 / 1_000;
-        let runs = cpu.net_rx_runs? >= case.limit(Key::WaitRuns);
-        (wait >= case.limit(Key::WaitP99) && runs).then_some(wait)
+        case.is_late(cpu).then_some(wait)
     };
     let worst = squeezed.iter().filter_map(|(cpu, _)| late(cpu)).max()?;
+    let cpus: Vec<&Cpu> = squeezed.iter().map(|(cpu, _)| *cpu).collect();
+    if wait::is_unseen(case, &cpus) {
+        return None;
+    }
     Some(format!("NET_RX waited {} µs there (p99)", count(worst)))
 }
 

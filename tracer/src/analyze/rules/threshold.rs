@@ -12,6 +12,7 @@ pub enum Key {
     IrqCoreLoad,
     WaitP99,
     WaitRuns,
+    WaitMax,
     KsoftirqdShare,
     BudgetUsecsCap,
     RemoteShare,
@@ -66,7 +67,7 @@ const fn entry(
 }
 
 /// Every threshold, in the order of [`Key`].
-pub const TABLE: [Threshold; 21] = [
+pub const TABLE: [Threshold; 22] = [
     entry(
         Key::NetRxShare,
         "net-rx-share",
@@ -105,6 +106,14 @@ pub const TABLE: [Threshold; 21] = [
         100,
         "runs",
         "a percentile of fewer runs is chance",
+        "own",
+    ),
+    entry(
+        Key::WaitMax,
+        "wait-max",
+        10,
+        "% of the run",
+        "one wait this long is no chance: where NET_RX hardly gets the CPU there are few runs",
         "own",
     ),
     entry(

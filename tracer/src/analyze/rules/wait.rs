@@ -1,8 +1,11 @@
 //! Rule 9: `NET_RX` waits for its CPU: something else has it.
 
+use std::collections::BTreeSet;
+
 use super::{
     case::{Case, share},
     found::{Found, NOTHING, Verdict, With as _, step},
+    shared_cpu,
     threshold::Key,
 };
 use crate::{
@@ -26,23 +29,16 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
                 .to_owned(),
         );
     }
-    let enough = |cpu: &&Cpu| {
-        cpu.online
-            && cpu
-                .net_rx_runs
-                .is_some_and(|n| n >= case.limit(Key::WaitRuns))
-    };
-    let is_late = |cpu: &Cpu| {
-        cpu.net_rx_wait_ns
-            .is_some_and(|wait| wait.p99 / 1_000 >= case.limit(Key::WaitP99))
-    };
+    let is_late = |cpu: &Cpu| case.is_late(cpu);
     let is_deferred = |cpu: &Cpu| {
         let shares = cpu.ksoftirqd_runs.zip(cpu.net_rx_runs);
-        shares.is_some_and(|(part, all)| share(part, all) >= case.limit(Key::KsoftirqdShare))
+        shares.is_some_and(|(part, all)| {
+            all >= case.limit(Key::WaitRuns) && share(part, all) >= case.limit(Key::KsoftirqdShare)
+        })
     };
     let hit: Vec<&Cpu> = cpus
         .iter()
-        .filter(enough)
+        .filter(|cpu| cpu.online)
         .filter(|cpu| is_late(cpu) || is_deferred(cpu))
         .collect();
     let worst = hit
@@ -53,21 +49,9 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     };
     let ids: Vec<u32> = hit.iter().map(|cpu| cpu.cpu).collect();
-    let rivals: Vec<&Process> = case
-        .host
-        .processes
-        .iter()
-        .filter(|process| {
-            ids.iter()
-                .any(|cpu| process.ran_on.get(cpu).is_some_and(|ns| *ns > 0))
-        })
-        .filter(|process| {
-            share(process.cpu_ns, case.report.duration_ns) >= case.limit(Key::VictimCpu)
-        })
-        .collect();
+    let rivals = rivals(case, &ids);
     let stolen = hit.iter().any(|cpu| is_stolen(case, cpu));
-    // In a virtual machine without a rival the CPU itself is away, and the guest cannot see it.
-    let unseen = case.host.hypervisor.is_some() && rivals.is_empty() && !stolen;
+    let unseen = is_unseen(case, &hit);
     let severity = if worst.is_some() && !unseen {
         Severity::Warning
     } else {
@@ -115,14 +99,29 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         );
         found = found.advice([advice.command(format!("chrt -p {pid}"))]);
     }
-    if !rivals.is_empty() {
-        let cpus = super::shared_cpu::away_from(case, &found.cpus);
-        found = found.advice(super::shared_cpu::move_all(
-            &rivals,
+    // To one place, and only once.
+    let moved: BTreeSet<u32> = shared_cpu::victims(case)
+        .iter()
+        .map(|victim| victim.process.pid)
+        .collect();
+    let (told, others): (Vec<&Process>, Vec<&Process>) = rivals
+        .iter()
+        .partition(|process| moved.contains(&process.pid));
+    if !told.is_empty() {
+        let follow = step(
+            format!("Follow the advice on {}", shared_cpu::ID),
+            "it moves what competes here",
+        );
+        found = found.advice([follow]);
+    }
+    if !others.is_empty() {
+        let cpus = shared_cpu::away_from(case, &found.cpus);
+        found = found.advice(shared_cpu::move_all(
+            &others,
             &cpus,
             "CPUs where NET_RX does not wait for it",
         ));
-    } else if !stolen {
+    } else if told.is_empty() && !stolen {
         found = found.advice([step(
             format!("See what runs on CPU {}", ranges(ids.iter().copied())),
             "a task that the scheduler prefers to ksoftirqd, or a long section with softirqs off",
@@ -135,6 +134,27 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     found
         .useless("a larger netdev_budget: the run has not even begun")
         .alone()
+}
+
+/// Processes that used one of these CPUs.
+fn rivals<'a>(case: Case<'a>, cpus: &[u32]) -> Vec<&'a Process> {
+    let processes = case.host.processes.iter();
+    let here = processes.filter(|process| {
+        cpus.iter()
+            .any(|cpu| process.ran_on.get(cpu).is_some_and(|ns| *ns > 0))
+    });
+    here.filter(|process| {
+        share(process.cpu_ns, case.report.duration_ns) >= case.limit(Key::VictimCpu)
+    })
+    .collect()
+}
+
+/// In a virtual machine without a rival the CPU itself is away, and the guest cannot see it.
+pub(super) fn is_unseen(case: Case<'_>, cpus: &[&Cpu]) -> bool {
+    let ids: Vec<u32> = cpus.iter().map(|cpu| cpu.cpu).collect();
+    case.host.hypervisor.is_some()
+        && rivals(case, &ids).is_empty()
+        && !cpus.iter().any(|cpu| is_stolen(case, cpu))
 }
 
 fn summary(first: &Cpu, late: bool, ids: &[u32]) -> String {

@@ -38,6 +38,21 @@ fn a_burst_into_a_backlog_needs_a_larger_one_and_nothing_else() {
 }
 
 #[test]
+fn a_setting_that_only_the_hosts_namespace_has_is_set_there() {
+    let (report, mut host) = veth(30, 100_000, 2_000);
+    host.host_sysctls = ["net.core.netdev_max_backlog".to_owned()].into();
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        ["nsenter -t 1 -n sysctl -w net.core.netdev_max_backlog=2000"]
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("nsenter -t 1 -n sysctl -w net.core.netdev_max_backlog=1000")
+    );
+}
+
+#[test]
 fn a_sustained_load_on_a_virtual_device_is_steered_first() {
     let (report, host) = veth(60, 100_000, 90_000);
     let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
@@ -173,6 +188,18 @@ fn a_squeeze_alone_is_information_and_beside_a_loss_names_the_limit() {
         .insert("net.core.netdev_budget_usecs".into(), "300000".into());
     let found = fires(&report, &host, "time-squeeze", Severity::Warning);
     assert_eq!(commands(&found), [""; 0]);
+}
+
+#[test]
+fn a_wait_that_only_the_hypervisor_can_explain_makes_no_squeeze_matter() {
+    let (mut report, mut host) = well_spread();
+    host.processes.clear();
+    report.cpus[4].softnet.as_mut().unwrap().time_squeeze = 400;
+    report.cpus[4].time_exhausted = Some(400);
+    report.cpus[4].net_rx_wait_ns = Some(wait(1_200_000));
+    fires(&report, &host, "time-squeeze", Severity::Warning);
+    host.hypervisor = Some("kvm".into());
+    fires(&report, &host, "time-squeeze", Severity::Info);
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Each rule where it has to fire and where it must not, on reports made by hand (synthetic).
+//! Each rule where it has to fire and where it must not: on reports made by hand (synthetic), and in `captured` on such
+//! of real kernels.
 
 mod above;
 mod any;
 mod backlog;
+mod captured;
 mod funnel;
 mod polling;
 mod synthetic;

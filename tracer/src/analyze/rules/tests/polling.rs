@@ -19,6 +19,10 @@ fn a_late_softirq_has_a_rival() {
     fires(&report, &host, "softirq-wait", Severity::Info);
     report.cpus[4].net_rx_runs = Some(12);
     is_silent(&report, &host, "softirq-wait");
+    // Few runs, since the CPU hardly was to be had: a tenth of the window in one wait.
+    report.cpus[4].net_rx_wait_ns = Some(wait(SECOND));
+    fires(&report, &host, "softirq-wait", Severity::Info);
+    report.cpus[4].net_rx_wait_ns = None;
     report.cpus[5].ksoftirqd_runs = report.cpus[5].net_rx_runs;
     fires(&report, &host, "softirq-wait", Severity::Info);
 }
