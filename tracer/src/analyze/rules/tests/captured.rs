@@ -26,6 +26,32 @@ const fn captured(
 }
 
 const ALL: &[Captured] = &[
+    // No drop reasons: the counters tell.
+    captured(
+        "5.10-flow-limit.json",
+        &["backlog-overflow"],
+        &["ring-overrun", "slow-reader"],
+    ),
+    captured(
+        "5.10-late.json",
+        &["softirq-wait", "shared-cpu"],
+        &["backlog-overflow", "steal"],
+    ),
+    captured(
+        "5.10-rps-backlog.json",
+        &["backlog-overflow", "remote-node"],
+        &["ring-overrun", "shared-cpu"],
+    ),
+    captured(
+        "5.10-slow-reader.json",
+        &["slow-reader"],
+        &["ordinary-drops", "firewall", "socket-backlog"],
+    ),
+    captured(
+        "6.1-squeeze-budget.json",
+        &["time-squeeze", "backlog-overflow"],
+        &["ring-overrun"],
+    ),
     captured(
         "6.12-conntrack.json",
         &["conntrack-full"],
@@ -110,6 +136,21 @@ const ALL: &[Captured] = &[
         "6.12-veth-backlog.json",
         &["backlog-overflow"],
         &["single-cpu", "remote-node"],
+    ),
+    captured(
+        "7.2-incident-before.json",
+        &[
+            "single-cpu",
+            "backlog-overflow",
+            "shared-cpu",
+            "remote-node",
+        ],
+        &["ring-overrun", "slow-reader"],
+    ),
+    captured(
+        "7.2-rps-backlog.json",
+        &["backlog-overflow", "remote-node"],
+        &["ring-overrun", "shared-cpu"],
     ),
 ];
 
