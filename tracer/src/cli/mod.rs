@@ -6,6 +6,8 @@
 
 mod doctor;
 mod explain;
+mod recording;
+mod report;
 mod run;
 mod terminal;
 
@@ -16,7 +18,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{host::CannotRun, live::UnknownInterface};
+use crate::{host::CannotRun, live::UnknownInterface, record::writer::CannotRecord};
 
 /// Tells on which CPU, in which kernel function and why this host drops packets.
 ///
@@ -44,6 +46,7 @@ Examples:
   sudo tracer run --duration 10s                   ten seconds, then report
   sudo tracer run --interface eth0 --interval 5s   one device, every five seconds
   sudo tracer run --format json --duration 1m      one JSON object a line
+  sudo tracer run --record before.trec             keep it; tracer report before.trec tells it again
   sudo tracer doctor                               what works on this host
   tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
 
@@ -55,6 +58,8 @@ enum Command {
     Run(run::Args),
     /// Say what this host supports: every hook, by which mechanism or why not.
     Doctor(doctor::Args),
+    /// Tell again what a recorded run told; no privileges needed.
+    Report(report::Args),
     /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
     Explain(explain::Args),
 }
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Doctor(args) => doctor::doctor(&args, global),
+        Command::Report(args) => report::report(&args, global),
         Command::Explain(args) => explain::explain(&args, global),
     };
     match result {
@@ -120,6 +126,10 @@ fn status(error: &anyhow::Error) -> u8 {
         CANNOT
     } else if error.downcast_ref::<UnknownInterface>().is_some()
         || error.downcast_ref::<explain::UnknownTopic>().is_some()
+        || matches!(
+            error.downcast_ref(),
+            Some(CannotRecord::Exists(_) | CannotRecord::NoFile(_))
+        )
     {
         USAGE
     } else {

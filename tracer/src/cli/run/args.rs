@@ -1,6 +1,6 @@
 //! Arguments of `tracer run`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use tracer_common::event::Kind;
@@ -35,6 +35,15 @@ pub(in crate::cli) struct Args {
         help_heading = "Output"
     )]
     pub(super) format: Format,
+
+    /// Record the run to this new file, an interval at a time; `tracer report FILE` gives the same report again.
+    /// With --events, every single event is recorded too.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) record: Option<PathBuf>,
+
+    /// Let --record replace a file.
+    #[arg(long, requires = "record", help_heading = "Output")]
+    pub(super) force: bool,
 
     /// Kinds of single events to stream from the kernel: irq, net_rx, drop [default: all].
     /// With --format json they are printed.

@@ -1,0 +1,414 @@
+//! Differences of snapshots.
+
+use std::collections::BTreeMap;
+
+use tracer_common::{
+    counter::{
+        CpuCounters, DetailCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON,
+        NapiCounters, SOFTIRQ_NAMES, SOFTIRQS, SoftirqCounters,
+    },
+    event::{KINDS, Kind},
+    hist::BUCKETS,
+};
+
+use super::{Delta, Key, Misfit, fields, whole};
+use crate::{
+    model::{
+        report::Hook,
+        snapshot::{Between, Gaps, KernelCounters, Snapshot, Traced},
+    },
+    proc::{
+        interrupts::{Interrupts, Row},
+        netdev::NetDevice,
+        snmp::Protocols,
+        softirqs::Softirqs,
+        softnet::SoftnetRow,
+        stat::CpuTicks,
+    },
+};
+
+type PerCpu<T> = BTreeMap<u32, T>;
+type Histogram = [u64; BUCKETS];
+
+whole!(Vec<Hook>);
+
+fields!(
+    /// All counters.
+    Snapshot => SnapshotDelta, Self::default(), {
+        monotonic_ns: u64,
+        unix_ns: u64,
+        gaps: Gaps,
+        between: Between,
+        traced: Traced,
+        kernel: KernelCounters,
+    }
+);
+
+fields!(
+    /// Times between reads.
+    Gaps => GapsDelta, Self::default(), {
+        softnet: u64,
+        softirqs: u64,
+        interrupts: u64,
+        devices: u64,
+        protocols: u64,
+    }
+);
+
+fields!(
+    /// Counts between reads.
+    Between => BetweenDelta, Self::default(), {
+        net_rx: PerCpu<u64>,
+        softnet_dropped: PerCpu<u64>,
+        hardirqs: u64,
+    }
+);
+
+fields!(
+    /// The programs' counters.
+    Traced => TracedDelta, Self::default(), {
+        cpus: PerCpu<Box<CpuCounters>>,
+        irqs: BTreeMap<u32, PerCpu<IrqCounters>>,
+        napi: PerCpu<Vec<NapiCounters>>,
+        drops: BTreeMap<DropKey, PerCpu<DropCounters>>,
+        hooks: Vec<Hook>,
+        undecodable: u64,
+    }
+);
+
+fields!(
+    /// One CPU. What only the kernel side uses is left out.
+    CpuCounters => CpuDelta, Self::ZERO, {
+        hardirqs: u64,
+        hardirq_ns: u64,
+        hardirq_max_ns: u64,
+        hardirq_untimed: u64,
+        softirqs: [SoftirqCounters; SOFTIRQS],
+        net_rx_runs: u64,
+        net_rx_ns: u64,
+        net_rx_nested: u64,
+        net_rx_wait_max_ns: u64,
+        net_rx_run_max_ns: u64,
+        ksoftirqd_runs: u64,
+        packets: u64,
+        budget_exhausted: u64,
+        time_exhausted: u64,
+        polls_outside: u64,
+        packets_outside: u64,
+        details: [DetailCounters; KINDS],
+        irq_table_full: u64,
+        napi_table_full: u64,
+        drop_table_full: u64,
+        unreadable: u64,
+        hardirq_hist: Histogram,
+        net_rx_wait_hist: Histogram,
+        net_rx_run_hist: Histogram,
+    }
+);
+
+fields!(
+    /// One softirq vector.
+    SoftirqCounters => SoftirqDelta, Self { runs: 0, ns: 0 }, { runs: u64, ns: u64 }
+);
+
+fields!(
+    /// Details sent and lost.
+    DetailCounters => DetailDelta, Self { sent: 0, ring_full: 0 }, { sent: u64, ring_full: u64 }
+);
+
+fields!(
+    /// One interrupt on one CPU.
+    IrqCounters => IrqDelta, Self::default(), { count: u64, ns: u64, max_ns: u64 }
+);
+
+fields!(
+    /// One NAPI instance on one CPU.
+    NapiCounters => NapiDelta, Self::default(), {
+        napi: u64,
+        napi_id: u32,
+        ifindex: u32,
+        netns: u32,
+        polls: u64,
+        packets: u64,
+        full_budget: u64,
+        device: [u8; 16],
+    }
+);
+
+fields!(
+    /// Drops of one key on one CPU.
+    DropCounters => DropDelta, Self::default(), { packets: u64, bytes: u64 }
+);
+
+fields!(
+    /// The kernel's own counters.
+    KernelCounters => KernelDelta, Self::default(), {
+        softnet: PerCpu<SoftnetRow>,
+        interrupts: Interrupts,
+        softirqs: Softirqs,
+        devices: BTreeMap<u32, NetDevice>,
+        driver_stats: BTreeMap<u32, BTreeMap<String, u64>>,
+        protocols: Protocols,
+        time: PerCpu<CpuTicks>,
+        tick_ns: u64,
+        online: Vec<u32>,
+    }
+);
+
+fields!(
+    /// A row of `softnet_stat`.
+    SoftnetRow => SoftnetDelta, Self::default(), {
+        processed: u32,
+        dropped: u32,
+        time_squeeze: u32,
+        received_rps: Option<u32>,
+        flow_limit: Option<u32>,
+        backlog_len: Option<u32>,
+    }
+);
+
+fields!(
+    /// /proc/interrupts.
+    Interrupts => InterruptsDelta, Self::default(), {
+        device: BTreeMap<u32, Row>,
+        arch: BTreeMap<String, Row>,
+    }
+);
+
+fields!(
+    /// A row of it.
+    Row => RowDelta, Self::default(), { name: String, counts: PerCpu<u32> }
+);
+
+fields!(
+    /// /proc/softirqs.
+    Softirqs => SoftirqsDelta, Self::default(), { runs: BTreeMap<String, PerCpu<u32>> }
+);
+
+fields!(
+    /// One device.
+    NetDevice => DeviceDelta, Self::default(), {
+        name: String,
+        ifindex: u32,
+        rx_packets: u64,
+        rx_bytes: u64,
+        rx_dropped: u64,
+        rx_missed_errors: u64,
+        rx_errors: u64,
+        rx_nohandler: u64,
+    }
+);
+
+fields!(
+    /// A row of /proc/stat.
+    CpuTicks => TicksDelta, Self::default(), {
+        user: u64,
+        system: u64,
+        idle: u64,
+        irq: u64,
+        softirq: u64,
+        steal: u64,
+    }
+);
+
+/// By the number of the bucket.
+impl Delta for Histogram {
+    type Wire = BTreeMap<usize, i64>;
+
+    fn nothing() -> Self {
+        [0; BUCKETS]
+    }
+
+    fn since(&self, before: &Self) -> Option<Self::Wire> {
+        let pairs = self.iter().zip(before).enumerate();
+        let changes: Self::Wire = pairs
+            .filter_map(|(bucket, (now, before))| Some((bucket, now.since(before)?)))
+            .collect();
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
+        for (bucket, change) in changes {
+            self.get_mut(bucket)
+                .ok_or_else(|| Misfit(format!("no bucket has number {bucket}")))?
+                .apply(change)?;
+        }
+        Ok(())
+    }
+}
+
+/// Entries that have a name each.
+fn named_since<T: Delta>(
+    names: impl Iterator<Item = &'static str>,
+    now: &[T],
+    before: &[T],
+) -> Option<BTreeMap<String, T::Wire>> {
+    let entries = names.zip(now.iter().zip(before));
+    let changes: BTreeMap<_, _> = entries
+        .filter_map(|(name, (now, before))| Some((name.to_owned(), now.since(before)?)))
+        .collect();
+    (!changes.is_empty()).then_some(changes)
+}
+
+fn apply_named<T: Delta>(
+    names: impl Iterator<Item = &'static str> + Clone,
+    now: &mut [T],
+    changes: BTreeMap<String, T::Wire>,
+) -> Result<(), Misfit> {
+    for (name, change) in changes {
+        let at = names.clone().position(|known| known == name);
+        at.and_then(|at| now.get_mut(at))
+            .ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?
+            .apply(change)?;
+    }
+    Ok(())
+}
+
+impl Delta for [SoftirqCounters; SOFTIRQS] {
+    type Wire = BTreeMap<String, SoftirqDelta>;
+
+    fn nothing() -> Self {
+        [SoftirqCounters::nothing(); SOFTIRQS]
+    }
+
+    fn since(&self, before: &Self) -> Option<Self::Wire> {
+        named_since(SOFTIRQ_NAMES.into_iter(), self, before)
+    }
+
+    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
+        apply_named(SOFTIRQ_NAMES.into_iter(), self, changes)
+    }
+}
+
+impl Delta for [DetailCounters; KINDS] {
+    type Wire = BTreeMap<String, DetailDelta>;
+
+    fn nothing() -> Self {
+        [DetailCounters::nothing(); KINDS]
+    }
+
+    fn since(&self, before: &Self) -> Option<Self::Wire> {
+        named_since(Kind::ALL.into_iter().map(Kind::name), self, before)
+    }
+
+    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
+        apply_named(Kind::ALL.into_iter().map(Kind::name), self, changes)
+    }
+}
+
+/// By place in the list; those that are gone were the last.
+impl Delta for Vec<NapiCounters> {
+    type Wire = BTreeMap<usize, Option<NapiDelta>>;
+
+    fn nothing() -> Self {
+        Self::new()
+    }
+
+    fn since(&self, before: &Self) -> Option<Self::Wire> {
+        let changed = self.iter().enumerate().filter_map(|(slot, now)| {
+            let change = match before.get(slot) {
+                Some(before) => now.since(before)?,
+                None => now.since(&NapiCounters::default()).unwrap_or_default(),
+            };
+            Some((slot, Some(change)))
+        });
+        let gone = (self.len()..before.len()).map(|slot| (slot, None));
+        let changes: Self::Wire = changed.chain(gone).collect();
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
+        for (slot, change) in changes {
+            match change {
+                None => self.truncate(slot),
+                Some(change) => {
+                    if slot == self.len() {
+                        self.push(NapiCounters::default());
+                    }
+                    self.get_mut(slot)
+                        .ok_or_else(|| Misfit(format!("NAPI slot {slot} follows none")))?
+                        .apply(change)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name, NUL-padded: each byte a character, so that one that is no UTF-8 comes back as it was.
+impl Delta for [u8; 16] {
+    type Wire = String;
+
+    fn nothing() -> Self {
+        [0; 16]
+    }
+
+    fn since(&self, before: &Self) -> Option<String> {
+        let length = self
+            .iter()
+            .rposition(|&b| b != 0)
+            .map_or(0, |last| last + 1);
+        (self != before).then(|| self.iter().take(length).map(|&b| char::from(b)).collect())
+    }
+
+    fn apply(&mut self, name: String) -> Result<(), Misfit> {
+        let mut bytes = [0; 16];
+        let mut characters = name.chars();
+        for (byte, character) in bytes.iter_mut().zip(&mut characters) {
+            *byte =
+                u8::try_from(character).map_err(|_| Misfit(format!("no device name: '{name}'")))?;
+        }
+        if characters.next().is_some() {
+            return Err(Misfit(format!("device name too long: '{name}'")));
+        }
+        *self = bytes;
+        Ok(())
+    }
+}
+
+/// `location reason ifindex netns target_cpu protocol`, numbers but for the location; `-` for no reason and no CPU.
+impl Key for DropKey {
+    type Wire = String;
+
+    fn write(&self) -> String {
+        let optional = |n: u32, none| {
+            if n == none {
+                "-".to_owned()
+            } else {
+                n.to_string()
+            }
+        };
+        format!(
+            "{:#x} {} {} {} {} {:#06x}",
+            self.location,
+            optional(self.reason, NO_REASON),
+            self.ifindex,
+            self.netns,
+            optional(self.target_cpu, NO_CPU),
+            self.protocol
+        )
+    }
+
+    fn read(written: String) -> Result<Self, Misfit> {
+        let parse = || {
+            let mut words = written.split(' ');
+            let mut word = || words.next();
+            let number = |word: &str| word.parse::<u32>().ok();
+            let optional = |word: &str, none| match word {
+                "-" => Some(none),
+                word => number(word),
+            };
+            let key = Self {
+                location: u64::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
+                reason: optional(word()?, NO_REASON)?,
+                ifindex: number(word()?)?,
+                netns: number(word()?)?,
+                target_cpu: optional(word()?, NO_CPU)?,
+                protocol: u32::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
+                reserved: 0,
+            };
+            words.next().is_none().then_some(key)
+        };
+        parse().ok_or_else(|| Misfit(format!("no drop key: '{written}'")))
+    }
+}
