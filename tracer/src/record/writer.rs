@@ -2,6 +2,7 @@
 //! an interval, and asks the disk to keep it.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -95,6 +96,8 @@ fn create(path: &Path, force: bool) -> Result<File, CannotRecord> {
 
 /// A recording being made.
 pub struct Recorder {
+    /// Interrupts before the run, by number.
+    first_irqs: BTreeMap<u32, u64>,
     last: Snapshot,
     state: State,
     text: Vec<u8>,
@@ -141,7 +144,9 @@ impl Recorder {
             .name("recorder".to_owned())
             .spawn(move || write(file, &texts, &writing))
             .map_err(io)?;
+        let irqs = first.traced.irqs.keys();
         let mut recorder = Self {
+            first_irqs: irqs.map(|irq| (*irq, irq_count(first, *irq))).collect(),
             last: Snapshot::default(),
             state: State::default(),
             text: Vec::new(),
@@ -173,7 +178,12 @@ impl Recorder {
         self.moment(When::Interval, now, facts, kept);
     }
 
-    fn moment(&mut self, when: When, now: &Snapshot, facts: &Facts, kept: Kept) {
+    fn moment(&mut self, when: When, now: &Snapshot, facts: &Facts, mut kept: Kept) {
+        // No report shows times of a part of the interrupts.
+        kept.handlers.retain(|irq, times| {
+            let before = self.first_irqs.get(irq).copied().unwrap_or(0);
+            times.count == irq_count(now, *irq).wrapping_sub(before)
+        });
         let state = State::of(facts, kept);
         let moment = Moment {
             when,
@@ -238,6 +248,12 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Interrupts of this number on all CPUs.
+fn irq_count(snapshot: &Snapshot, irq: u32) -> u64 {
+    let per_cpu = snapshot.traced.irqs.get(&irq);
+    per_cpu.into_iter().flatten().map(|(_, n)| n.count).sum()
 }
 
 impl Shared {

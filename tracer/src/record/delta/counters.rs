@@ -1,6 +1,6 @@
 //! Differences of snapshots.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter::once};
 
 use tracer_common::{
     counter::{
@@ -11,7 +11,7 @@ use tracer_common::{
     hist::BUCKETS,
 };
 
-use super::{Delta, Key, Misfit, fields, whole};
+use super::{Column, Delta, Key, Misfit, column::sparse, fields, whole};
 use crate::{
     model::{
         report::Hook,
@@ -31,6 +31,10 @@ type PerCpu<T> = BTreeMap<u32, T>;
 type Histogram = [u64; BUCKETS];
 
 whole!(Vec<Hook>);
+sparse!(Vec<NapiCounters>);
+sparse!(Histogram);
+sparse!([u8; 16]);
+sparse!(BTreeMap<DropKey, V>; V: Delta);
 
 fields!(
     /// All counters.
@@ -78,7 +82,7 @@ fields!(
 
 fields!(
     /// One CPU. What only the kernel side uses is left out.
-    CpuCounters => CpuDelta, Self::ZERO, {
+    CpuCounters => CpuDelta, CpuColumns, Self::ZERO, {
         hardirqs: u64,
         hardirq_ns: u64,
         hardirq_max_ns: u64,
@@ -108,17 +112,17 @@ fields!(
 
 fields!(
     /// One softirq vector.
-    SoftirqCounters => SoftirqDelta, Self { runs: 0, ns: 0 }, { runs: u64, ns: u64 }
+    SoftirqCounters => SoftirqDelta, SoftirqColumns, Self { runs: 0, ns: 0 }, { runs: u64, ns: u64 }
 );
 
 fields!(
     /// Details sent and lost.
-    DetailCounters => DetailDelta, Self { sent: 0, ring_full: 0 }, { sent: u64, ring_full: u64 }
+    DetailCounters => DetailDelta, DetailColumns, Self { sent: 0, ring_full: 0 }, { sent: u64, ring_full: u64 }
 );
 
 fields!(
     /// One interrupt on one CPU.
-    IrqCounters => IrqDelta, Self::default(), { count: u64, ns: u64, max_ns: u64 }
+    IrqCounters => IrqDelta, IrqColumns, Self::default(), { count: u64, ns: u64, max_ns: u64 }
 );
 
 fields!(
@@ -137,7 +141,7 @@ fields!(
 
 fields!(
     /// Drops of one key on one CPU.
-    DropCounters => DropDelta, Self::default(), { packets: u64, bytes: u64 }
+    DropCounters => DropDelta, DropColumns, Self::default(), { packets: u64, bytes: u64 }
 );
 
 fields!(
@@ -157,7 +161,7 @@ fields!(
 
 fields!(
     /// A row of `softnet_stat`.
-    SoftnetRow => SoftnetDelta, Self::default(), {
+    SoftnetRow => SoftnetDelta, SoftnetColumns, Self::default(), {
         processed: u32,
         dropped: u32,
         time_squeeze: u32,
@@ -177,7 +181,7 @@ fields!(
 
 fields!(
     /// A row of it.
-    Row => RowDelta, Self::default(), { name: String, counts: PerCpu<u32> }
+    Row => RowDelta, RowColumns, Self::default(), { name: String, counts: PerCpu<u32> }
 );
 
 fields!(
@@ -187,7 +191,7 @@ fields!(
 
 fields!(
     /// One device.
-    NetDevice => DeviceDelta, Self::default(), {
+    NetDevice => DeviceDelta, DeviceColumns, Self::default(), {
         name: String,
         ifindex: u32,
         rx_packets: u64,
@@ -201,7 +205,7 @@ fields!(
 
 fields!(
     /// A row of /proc/stat.
-    CpuTicks => TicksDelta, Self::default(), {
+    CpuTicks => TicksDelta, TicksColumns, Self::default(), {
         user: u64,
         system: u64,
         idle: u64,
@@ -211,27 +215,37 @@ fields!(
     }
 );
 
-/// By the number of the bucket.
+/// The number of the first bucket that changed, then the change of it and of those up to the last that did.
 impl Delta for Histogram {
-    type Wire = BTreeMap<usize, i64>;
+    type Wire = Vec<i64>;
 
     fn nothing() -> Self {
         [0; BUCKETS]
     }
 
-    fn since(&self, before: &Self) -> Option<Self::Wire> {
-        let pairs = self.iter().zip(before).enumerate();
-        let changes: Self::Wire = pairs
-            .filter_map(|(bucket, (now, before))| Some((bucket, now.since(before)?)))
-            .collect();
-        (!changes.is_empty()).then_some(changes)
+    fn since(&self, before: &Self) -> Option<Vec<i64>> {
+        let changed = |bucket: &usize| self[*bucket] != before[*bucket];
+        let first = (0..BUCKETS).find(changed)?;
+        let last = (0..BUCKETS).rfind(changed)?;
+        let change = |bucket: usize| self[bucket].wrapping_sub(before[bucket]).cast_signed();
+        let first_number = i64::try_from(first).ok()?;
+        Some(
+            once(first_number)
+                .chain((first..=last).map(change))
+                .collect(),
+        )
     }
 
-    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        for (bucket, change) in changes {
-            self.get_mut(bucket)
-                .ok_or_else(|| Misfit(format!("no bucket has number {bucket}")))?
-                .apply(change)?;
+    fn apply(&mut self, changes: Vec<i64>) -> Result<(), Misfit> {
+        let misfit = || Misfit("a histogram has other buckets".to_owned());
+        let (first, changes) = changes.split_first().ok_or_else(misfit)?;
+        let first = usize::try_from(*first).map_err(|_| misfit())?;
+        let buckets = self.get_mut(first..).ok_or_else(misfit)?;
+        if changes.len() > buckets.len() {
+            return Err(misfit());
+        }
+        for (bucket, change) in buckets.iter_mut().zip(changes) {
+            bucket.apply(*change)?;
         }
         Ok(())
     }
@@ -293,6 +307,72 @@ impl Delta for [DetailCounters; KINDS] {
 
     fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
         apply_named(Kind::ALL.into_iter().map(Kind::name), self, changes)
+    }
+}
+
+/// As [`named_since`], of many.
+fn named_columns<T: Column, const N: usize>(
+    names: impl Iterator<Item = &'static str>,
+    pairs: &[(u32, &[T; N], &[T; N])],
+) -> Option<BTreeMap<String, T::Columns>> {
+    let columns: BTreeMap<_, _> = names
+        .take(N)
+        .enumerate()
+        .filter_map(|(at, name)| {
+            let of = pairs.iter();
+            let of: Vec<_> = of
+                .map(|(id, now, before)| (*id, &now[at], &before[at]))
+                .collect();
+            Some((name.to_owned(), T::columns_since(&of)?))
+        })
+        .collect();
+    (!columns.is_empty()).then_some(columns)
+}
+
+fn apply_named_columns<T: Column, const N: usize>(
+    names: impl Iterator<Item = &'static str> + Clone,
+    now: &mut BTreeMap<u32, &mut [T; N]>,
+    columns: BTreeMap<String, T::Columns>,
+) -> Result<(), Misfit> {
+    for (name, columns) in columns {
+        let at = names.clone().take(N).position(|known| known == name);
+        let at = at.ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?;
+        let mut of = now
+            .iter_mut()
+            .map(|(id, all)| (*id, &mut all[at]))
+            .collect();
+        T::columns_apply(&mut of, columns)?;
+    }
+    Ok(())
+}
+
+impl Column for [SoftirqCounters; SOFTIRQS] {
+    type Columns = BTreeMap<String, SoftirqColumns>;
+
+    fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
+        named_columns(SOFTIRQ_NAMES.into_iter(), pairs)
+    }
+
+    fn columns_apply(
+        now: &mut BTreeMap<u32, &mut Self>,
+        columns: Self::Columns,
+    ) -> Result<(), Misfit> {
+        apply_named_columns(SOFTIRQ_NAMES.into_iter(), now, columns)
+    }
+}
+
+impl Column for [DetailCounters; KINDS] {
+    type Columns = BTreeMap<String, DetailColumns>;
+
+    fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
+        named_columns(Kind::ALL.into_iter().map(Kind::name), pairs)
+    }
+
+    fn columns_apply(
+        now: &mut BTreeMap<u32, &mut Self>,
+        columns: Self::Columns,
+    ) -> Result<(), Misfit> {
+        apply_named_columns(Kind::ALL.into_iter().map(Kind::name), now, columns)
     }
 }
 

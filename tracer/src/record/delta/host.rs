@@ -70,5 +70,5 @@ fields!(
 
 fields!(
     /// Handler times of one interrupt.
-    HandlerTimes => HandlerTimesDelta, Self::default(), { count: u64, p50: u64, p99: u64 }
+    HandlerTimes => HandlerTimesDelta, HandlerTimesColumns, Self::default(), { count: u64, p50: u64, p99: u64 }
 );

@@ -7,6 +7,7 @@
 //! | optional number | as the number; `false` if there is none any more |
 //! | text, list, flag, fact | the later one, whole |
 
+mod column;
 mod counters;
 mod host;
 #[cfg(test)]
@@ -15,7 +16,9 @@ pub(super) mod tests;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tracer_common::counter::DropKey;
 
+pub use column::Column;
 pub use counters::SnapshotDelta;
 pub use host::StateDelta;
 
@@ -65,6 +68,8 @@ number!(u32 as i32, u64 as i64);
 /// What is told whole: its difference is the later one.
 macro_rules! whole {
     ($($whole:ty),+ $(,)?) => { $(
+        $crate::record::delta::column::sparse!($whole);
+
         impl $crate::record::delta::Delta for $whole {
             type Wire = Self;
 
@@ -89,6 +94,10 @@ whole!(bool, String, Vec<u32>, Vec<String>);
 
 /// A struct, field by field; the fields not named are not recorded.
 macro_rules! fields {
+    ($(#[$doc:meta])* $of:ty => $wire:ident, $columns:ident, $nothing:expr, { $($field:ident: $type:ty),+ $(,)? }) => {
+        $crate::record::delta::fields!($(#[$doc])* $of => $wire, $nothing, { $($field: $type),+ });
+        $crate::record::delta::fields!(@columns $of => $columns, { $($field: $type),+ });
+    };
     ($(#[$doc:meta])* $of:ty => $wire:ident, $nothing:expr, { $($field:ident: $type:ty),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -119,6 +128,46 @@ macro_rules! fields {
                 $(
                     if let Some(change) = change.$field {
                         <$type as $crate::record::delta::Delta>::apply(&mut self.$field, change)?;
+                    }
+                )+
+                Ok(())
+            }
+        }
+
+    };
+    (@columns $of:ty => $columns:ident, { $($field:ident: $type:ty),+ }) => {
+        /// The same of many, by number: what changed of each field.
+        #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
+        pub struct $columns {
+            $(
+                #[serde(skip_serializing_if = "Option::is_none")]
+                $field: Option<<$type as $crate::record::delta::Column>::Columns>,
+            )+
+        }
+
+        impl $crate::record::delta::Column for $of {
+            type Columns = $columns;
+
+            fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<$columns> {
+                let columns = $columns {
+                    $($field: {
+                        let fields: Vec<_> = pairs.iter().map(|&(id, now, before)| (id, &now.$field, &before.$field)).collect();
+                        <$type as $crate::record::delta::Column>::columns_since(&fields)
+                    },)+
+                };
+                let changed = $(columns.$field.is_some())||+;
+                changed.then_some(columns)
+            }
+
+            fn columns_apply(
+                now: &mut std::collections::BTreeMap<u32, &mut Self>,
+                columns: $columns,
+            ) -> Result<(), $crate::record::delta::Misfit> {
+                $(
+                    if let Some(columns) = columns.$field {
+                        let mut fields = now.iter_mut().map(|(id, of)| (*id, &mut of.$field)).collect();
+                        <$type as $crate::record::delta::Column>::columns_apply(&mut fields, columns)?;
                     }
                 )+
                 Ok(())
@@ -200,18 +249,6 @@ pub trait Key: Ord + Clone {
     fn read(written: Self::Wire) -> Result<Self, Misfit>;
 }
 
-impl Key for u32 {
-    type Wire = Self;
-
-    fn write(&self) -> Self {
-        *self
-    }
-
-    fn read(written: Self) -> Result<Self, Misfit> {
-        Ok(written)
-    }
-}
-
 impl Key for String {
     type Wire = Self;
 
@@ -240,39 +277,46 @@ impl Key for u64 {
     }
 }
 
-impl<K: Key, V: Delta> Delta for BTreeMap<K, V> {
-    type Wire = BTreeMap<K::Wire, Option<V::Wire>>;
+/// Maps whose keys are spread: an entry for each that changed.
+macro_rules! sparse_map {
+    ($($key:ty),+) => { $(
+        impl<V: Delta> Delta for BTreeMap<$key, V> {
+            type Wire = BTreeMap<<$key as Key>::Wire, Option<V::Wire>>;
 
-    fn nothing() -> Self {
-        Self::new()
-    }
+            fn nothing() -> Self {
+                Self::new()
+            }
 
-    fn since(&self, before: &Self) -> Option<Self::Wire> {
-        let gone = before
-            .keys()
-            .filter(|key| !self.contains_key(key))
-            .map(|key| (key.write(), None));
-        let changed = self.iter().filter_map(|(key, now)| {
-            let change = match before.get(key) {
-                Some(before) => now.since(before)?,
-                None => now.since(&V::nothing()).unwrap_or_default(),
-            };
-            Some((key.write(), Some(change)))
-        });
-        let changes: Self::Wire = gone.chain(changed).collect();
-        (!changes.is_empty()).then_some(changes)
-    }
+            fn since(&self, before: &Self) -> Option<Self::Wire> {
+                let gone = before
+                    .keys()
+                    .filter(|key| !self.contains_key(*key))
+                    .map(|key| (key.write(), None));
+                let changed = self.iter().filter_map(|(key, now)| {
+                    let change = match before.get(key) {
+                        Some(before) => now.since(before)?,
+                        None => now.since(&V::nothing()).unwrap_or_default(),
+                    };
+                    Some((key.write(), Some(change)))
+                });
+                let changes: Self::Wire = gone.chain(changed).collect();
+                (!changes.is_empty()).then_some(changes)
+            }
 
-    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        for (key, change) in changes {
-            let key = K::read(key)?;
-            match change {
-                None => {
-                    self.remove(&key);
+            fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
+                for (key, change) in changes {
+                    let key = <$key>::read(key)?;
+                    match change {
+                        None => {
+                            self.remove(&key);
+                        }
+                        Some(change) => self.entry(key).or_insert_with(V::nothing).apply(change)?,
+                    }
                 }
-                Some(change) => self.entry(key).or_insert_with(V::nothing).apply(change)?,
+                Ok(())
             }
         }
-        Ok(())
-    }
+    )+ };
 }
+
+sparse_map!(String, u64, DropKey);

@@ -237,11 +237,14 @@ fn equal_snapshots_have_no_difference() {
 fn what_does_not_fit_is_an_error() {
     let apply = |text: &str| Snapshot::default().apply(serde_json::from_str(text).unwrap());
     for text in [
-        r#"{"traced":{"cpus":{"0":{"hardirq_hist":{"304":1}}}}}"#,
-        r#"{"traced":{"cpus":{"0":{"softirqs":{"NET_LX":{"runs":1}}}}}}"#,
-        r#"{"traced":{"napi":{"0":{"4000000000":{"polls":1}}}}}"#,
-        r#"{"traced":{"napi":{"0":{"0":{"device":"a name of more than 16 bytes"}}}}}"#,
-        r#"{"traced":{"drops":{"somewhere":{"0":{"packets":1}}}}}"#,
+        r#"{"traced":{"cpus":{"new":[0],"of":{"hardirq_hist":{"0":[303,1,1]}}}}}"#,
+        r#"{"traced":{"cpus":{"new":[0],"of":{"softirqs":{"NET_LX":{"runs":[[0,1]]}}}}}}"#,
+        r#"{"traced":{"napi":{"new":[0],"of":{"0":{"4000000000":{"polls":1}}}}}}"#,
+        r#"{"traced":{"napi":{"new":[0],"of":{"0":{"0":{"device":"a name of more than 16 bytes"}}}}}}"#,
+        r#"{"traced":{"cpus":{"of":{"packets":[[0,1]]}}}}"#,
+        r#"{"kernel":{"softnet":{"new":[0],"of":{"dropped":[[0,4294967296]]}}}}"#,
+        r#"{"kernel":{"softnet":{"new":[0],"of":{"dropped":[[]]}}}}"#,
+        r#"{"traced":{"drops":{"somewhere":{"new":[0]}}}}"#,
     ] {
         assert!(apply(text).is_err(), "{text}");
     }
