@@ -4,6 +4,7 @@
     reason = "clap prints these comments as help, where backticks would show"
 )]
 
+mod compare;
 mod doctor;
 mod explain;
 mod recording;
@@ -60,6 +61,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Tell again what a recorded run told; no privileges needed.
     Report(report::Args),
+    /// Tell whether a change helped: two recordings, by their traffic; no privileges needed.
+    Compare(compare::Args),
     /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
     Explain(explain::Args),
 }
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Doctor(args) => doctor::doctor(&args, global),
+        Command::Compare(args) => compare::compare(&args, global),
         Command::Report(args) => report::report(&args, global),
         Command::Explain(args) => explain::explain(&args, global),
     };
