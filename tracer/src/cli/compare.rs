@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{
     Format, Global,
@@ -53,24 +53,30 @@ pub(super) struct Args {
     fail_on_worse: bool,
 }
 
-fn load(path: &PathBuf) -> Result<Whole> {
+/// `-` given twice.
+#[derive(Debug, thiserror::Error)]
+#[error("standard input can be one of the two recordings only")]
+pub(super) struct BothFromStdin;
+
+fn load(path: &Path) -> Result<Whole> {
     let mut recording = recording::open(path)?;
     let end = recording.finish();
     Whole::of(&recording, end, path)
 }
 
+fn side(whole: &Whole) -> Side<'_> {
+    Side {
+        report: &whole.report,
+        window: &whole.window,
+    }
+}
+
 /// Runs the command; no privileges needed.
 pub(super) fn compare(args: &Args, global: Global) -> Result<ExitCode> {
     if args.before == args.after && args.before.as_os_str() == "-" {
-        bail!("standard input can be one of the two only");
+        return Err(BothFromStdin.into());
     }
     let (before, after) = (load(&args.before)?, load(&args.after)?);
-    fn side(whole: &Whole) -> Side<'_> {
-        Side {
-            report: &whole.report,
-            window: &whole.window,
-        }
-    }
     let comparison = judge(side(&before), side(&after));
     let mut out = io::stdout().lock();
     match args.format {

@@ -130,6 +130,7 @@ fn status(error: &anyhow::Error) -> u8 {
         CANNOT
     } else if error.downcast_ref::<UnknownInterface>().is_some()
         || error.downcast_ref::<explain::UnknownTopic>().is_some()
+        || error.downcast_ref::<compare::BothFromStdin>().is_some()
         || matches!(
             error.downcast_ref(),
             Some(CannotRecord::Exists(_) | CannotRecord::NoFile(_))

@@ -1,16 +1,16 @@
 //! Recordings from the first line to the last.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use proptest::prelude::*;
 use tracer_common::{
-    counter::{CpuCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NapiCounters},
+    counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NapiCounters},
     hist::bucket,
 };
 
 use super::{
     FORMAT, VERSION,
-    delta::tests::Dice,
+    delta::{Delta as _, tests::Dice},
     frame::{self, Broken},
     reader::NoRecording,
     replay::{End, Replay, Step},
@@ -27,16 +27,11 @@ use crate::{
     model::{
         event::{Event, What},
         report::{Hook, HookStatus, Host},
-        snapshot::Snapshot,
+        snapshot::{KernelCounters, Snapshot},
         topology::{Nic, Place, RxQueue, Topology, Vector},
         window::Window,
     },
-    proc::{
-        interrupts::Row,
-        netdev::{DeviceFacts, NetDevice},
-        softnet::SoftnetRow,
-        stat::CpuTicks,
-    },
+    proc::{interrupts::Row, netdev::DeviceFacts, softnet::SoftnetRow},
     topology::irq::IrqFacts,
 };
 
@@ -238,7 +233,7 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
     times(&mut c.net_rx_wait_hist, bucket(900), 36);
     times(&mut c.net_rx_run_hist, bucket(9000), 36);
     let irqs = now.traced.irqs.entry(64 + cpu).or_default();
-    let irq = irqs.entry(cpu).or_insert_with(IrqCounters::default);
+    let irq = irqs.entry(cpu).or_default();
     irq.count += runs;
     irq.ns += runs * (1500 + dice.below(500));
     irq.max_ns = irq.max_ns.max(dice.below(100_000));
@@ -261,6 +256,18 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
         slot.packets += runs * (4 + dice.below(9));
         slot.full_budget += dice.below(100);
     }
+    busy_kernel(kernel, runs, cpu, dice);
+    for (name, softirq) in tracer_common::counter::SOFTIRQ_NAMES
+        .iter()
+        .zip(&c.softirqs)
+    {
+        let runs = kernel.softirqs.runs.entry((*name).to_owned()).or_default();
+        runs.insert(cpu, u32::try_from(softirq.runs % (1 << 32)).unwrap());
+    }
+}
+
+/// What the kernel counts beside it.
+fn busy_kernel(kernel: &mut KernelCounters, runs: u64, cpu: u32, dice: &mut Dice) {
     let row = kernel.softnet.entry(cpu).or_insert_with(|| SoftnetRow {
         received_rps: Some(0),
         flow_limit: Some(0),
@@ -298,15 +305,7 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
         vector.clone_into(&mut row.name);
         *row.counts.entry(cpu).or_default() += u32::try_from(dice.below(rate)).unwrap();
     }
-    for (name, softirq) in tracer_common::counter::SOFTIRQ_NAMES
-        .iter()
-        .zip(&c.softirqs)
-    {
-        let runs = kernel.softirqs.runs.entry((*name).to_owned()).or_default();
-        let seen = softirq.runs;
-        runs.insert(cpu, u32::try_from(seen % (1 << 32)).unwrap());
-    }
-    let time = kernel.time.entry(cpu).or_insert_with(CpuTicks::default);
+    let time = kernel.time.entry(cpu).or_default();
     time.user += dice.below(40);
     time.system += dice.below(30);
     time.idle += dice.below(40);
@@ -421,20 +420,18 @@ fn a_minute_of_a_busy_host_with_64_cpus_takes_less_than_a_mebibyte() {
     println!("{} bytes a minute", file.len());
     assert!(file.len() <= 1 << 20, "{} bytes", file.len());
     // What the run's own thread does an interval, and what the recorder's does.
-    let began = Instant::now();
-    let state = State::of(&facts, Kept::default());
-    let known = began.elapsed();
-    let change = super::delta::Delta::since(&snapshots[60], &snapshots[59]);
-    let text = serde_json::to_vec(&change).unwrap();
-    let told = began.elapsed() - known;
-    let frame = frame::encode(&text).unwrap();
-    let packed = began.elapsed() - known - told;
-    println!(
-        "{} functions; facts {known:?}, difference {told:?} ({} bytes), compressed {packed:?} ({} bytes)",
-        state.functions.len(),
-        text.len(),
-        frame.len()
-    );
+    let timed = |what: &str, work: &dyn Fn() -> usize| {
+        let began = Instant::now();
+        let size = work();
+        println!("{what}: {:?}, {size}", began.elapsed());
+    };
+    timed("facts", &|| {
+        State::of(&facts, Kept::default()).functions.len()
+    });
+    let text = || serde_json::to_vec(&snapshots[60].since(&snapshots[59])).unwrap();
+    timed("difference", &|| text().len());
+    let text = text();
+    timed("compressed", &|| frame::encode(&text).unwrap().len());
 }
 
 #[test]
@@ -586,9 +583,10 @@ proptest! {
         let mut rest = &file[..];
         let first = frame::decode(&mut rest).unwrap().unwrap();
         let kinds = ["interval", "event", "end", "start"];
-        let text: String = lines.iter().zip(kinds.iter().cycle())
-            .map(|(line, kind)| format!("{{\"kind\":\"{kind}\",\"counters\":{line:?}}}\n{line}\n"))
-            .collect();
+        let mut text = String::new();
+        for (line, kind) in lines.iter().zip(kinds.iter().cycle()) {
+            let _ = write!(text, "{{\"kind\":\"{kind}\",\"counters\":{line:?}}}\n{line}\n");
+        }
         let file = [frame::encode(&first).unwrap(), frame::encode(text.as_bytes()).unwrap()].concat();
         let _ = replay(&file);
     }

@@ -79,12 +79,9 @@ impl<V: Column> Delta for BTreeMap<u32, V> {
 }
 
 /// The entry that a difference is for.
-fn entry<'a, 'b, T>(
-    now: &'a mut BTreeMap<u32, &'b mut T>,
-    id: u32,
-) -> Result<&'a mut &'b mut T, Misfit> {
+fn entry<'a, T>(now: &'a mut BTreeMap<u32, &mut T>, id: u32) -> Result<&'a mut T, Misfit> {
     let missing = || Misfit(format!("there is no number {id}"));
-    now.get_mut(&id).ok_or_else(missing)
+    now.get_mut(&id).map(|of| &mut **of).ok_or_else(missing)
 }
 
 /// Told apart from each other: an entry for each that changed.

@@ -30,6 +30,8 @@ use crate::{
 type PerCpu<T> = BTreeMap<u32, T>;
 type Histogram = [u64; BUCKETS];
 
+const KIND_NAMES: [&str; KINDS] = [Kind::Irq.name(), Kind::NetRx.name(), Kind::Drop.name()];
+
 whole!(Vec<Hook>);
 sparse!(Vec<NapiCounters>);
 sparse!(Histogram);
@@ -253,24 +255,24 @@ impl Delta for Histogram {
 
 /// Entries that have a name each.
 fn named_since<T: Delta>(
-    names: impl Iterator<Item = &'static str>,
+    names: &[&'static str],
     now: &[T],
     before: &[T],
 ) -> Option<BTreeMap<String, T::Wire>> {
-    let entries = names.zip(now.iter().zip(before));
+    let entries = names.iter().zip(now.iter().zip(before));
     let changes: BTreeMap<_, _> = entries
-        .filter_map(|(name, (now, before))| Some((name.to_owned(), now.since(before)?)))
+        .filter_map(|(name, (now, before))| Some(((*name).to_owned(), now.since(before)?)))
         .collect();
     (!changes.is_empty()).then_some(changes)
 }
 
 fn apply_named<T: Delta>(
-    names: impl Iterator<Item = &'static str> + Clone,
+    names: &[&'static str],
     now: &mut [T],
     changes: BTreeMap<String, T::Wire>,
 ) -> Result<(), Misfit> {
     for (name, change) in changes {
-        let at = names.clone().position(|known| known == name);
+        let at = names.iter().position(|known| *known == name);
         at.and_then(|at| now.get_mut(at))
             .ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?
             .apply(change)?;
@@ -286,11 +288,11 @@ impl Delta for [SoftirqCounters; SOFTIRQS] {
     }
 
     fn since(&self, before: &Self) -> Option<Self::Wire> {
-        named_since(SOFTIRQ_NAMES.into_iter(), self, before)
+        named_since(&SOFTIRQ_NAMES, self, before)
     }
 
     fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        apply_named(SOFTIRQ_NAMES.into_iter(), self, changes)
+        apply_named(&SOFTIRQ_NAMES, self, changes)
     }
 }
 
@@ -302,20 +304,21 @@ impl Delta for [DetailCounters; KINDS] {
     }
 
     fn since(&self, before: &Self) -> Option<Self::Wire> {
-        named_since(Kind::ALL.into_iter().map(Kind::name), self, before)
+        named_since(&KIND_NAMES, self, before)
     }
 
     fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        apply_named(Kind::ALL.into_iter().map(Kind::name), self, changes)
+        apply_named(&KIND_NAMES, self, changes)
     }
 }
 
 /// As [`named_since`], of many.
 fn named_columns<T: Column, const N: usize>(
-    names: impl Iterator<Item = &'static str>,
+    names: &[&'static str],
     pairs: &[(u32, &[T; N], &[T; N])],
 ) -> Option<BTreeMap<String, T::Columns>> {
     let columns: BTreeMap<_, _> = names
+        .iter()
         .take(N)
         .enumerate()
         .filter_map(|(at, name)| {
@@ -323,19 +326,19 @@ fn named_columns<T: Column, const N: usize>(
             let of: Vec<_> = of
                 .map(|(id, now, before)| (*id, &now[at], &before[at]))
                 .collect();
-            Some((name.to_owned(), T::columns_since(&of)?))
+            Some(((*name).to_owned(), T::columns_since(&of)?))
         })
         .collect();
     (!columns.is_empty()).then_some(columns)
 }
 
 fn apply_named_columns<T: Column, const N: usize>(
-    names: impl Iterator<Item = &'static str> + Clone,
+    names: &[&'static str],
     now: &mut BTreeMap<u32, &mut [T; N]>,
     columns: BTreeMap<String, T::Columns>,
 ) -> Result<(), Misfit> {
     for (name, columns) in columns {
-        let at = names.clone().take(N).position(|known| known == name);
+        let at = names.iter().take(N).position(|known| *known == name);
         let at = at.ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?;
         let mut of = now
             .iter_mut()
@@ -350,14 +353,14 @@ impl Column for [SoftirqCounters; SOFTIRQS] {
     type Columns = BTreeMap<String, SoftirqColumns>;
 
     fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-        named_columns(SOFTIRQ_NAMES.into_iter(), pairs)
+        named_columns(&SOFTIRQ_NAMES, pairs)
     }
 
     fn columns_apply(
         now: &mut BTreeMap<u32, &mut Self>,
         columns: Self::Columns,
     ) -> Result<(), Misfit> {
-        apply_named_columns(SOFTIRQ_NAMES.into_iter(), now, columns)
+        apply_named_columns(&SOFTIRQ_NAMES, now, columns)
     }
 }
 
@@ -365,14 +368,14 @@ impl Column for [DetailCounters; KINDS] {
     type Columns = BTreeMap<String, DetailColumns>;
 
     fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-        named_columns(Kind::ALL.into_iter().map(Kind::name), pairs)
+        named_columns(&KIND_NAMES, pairs)
     }
 
     fn columns_apply(
         now: &mut BTreeMap<u32, &mut Self>,
         columns: Self::Columns,
     ) -> Result<(), Misfit> {
-        apply_named_columns(Kind::ALL.into_iter().map(Kind::name), now, columns)
+        apply_named_columns(&KIND_NAMES, now, columns)
     }
 }
 
@@ -385,7 +388,7 @@ impl Delta for Vec<NapiCounters> {
     }
 
     fn since(&self, before: &Self) -> Option<Self::Wire> {
-        let changed = self.iter().enumerate().filter_map(|(slot, now)| {
+        let grown = self.iter().enumerate().filter_map(|(slot, now)| {
             let change = match before.get(slot) {
                 Some(before) => now.since(before)?,
                 None => now.since(&NapiCounters::default()).unwrap_or_default(),
@@ -393,7 +396,7 @@ impl Delta for Vec<NapiCounters> {
             Some((slot, Some(change)))
         });
         let gone = (self.len()..before.len()).map(|slot| (slot, None));
-        let changes: Self::Wire = changed.chain(gone).collect();
+        let changes: Self::Wire = grown.chain(gone).collect();
         (!changes.is_empty()).then_some(changes)
     }
 
