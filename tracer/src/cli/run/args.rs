@@ -12,8 +12,15 @@ use crate::{
     live::Options,
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  sudo tracer run --duration 10s                        ten seconds, then the report
+  sudo tracer run --record before.trec --duration 1m    keep it for tracer report and compare
+  sudo tracer run --record all.trec --events drop       with every single drop that streams by";
+
 /// Arguments of `tracer run`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
     /// Stop after this time (10s, 2m, 500ms); without it, run until Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to watch")]
