@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod live;
 pub mod model;
 pub mod proc;
+pub mod record;
 pub mod report;
 pub mod sys;
 pub mod topology;

@@ -33,7 +33,7 @@ fn help_has_examples_and_the_exit_statuses() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["run", "doctor"] {
+    for command in ["run", "doctor", "report", "compare"] {
         let output = tracer(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         assert!(stdout(&output).contains("--format"), "{command}");
@@ -101,5 +101,122 @@ fn explain_offers_near_names_for_an_unknown_one() {
         stderr(&output).contains("did you mean CPU_BACKLOG"),
         "{}",
         stderr(&output)
+    );
+}
+
+/// A run of 2 s with 100 drops at a closed port, written by the first tracer that records.
+const VERSION_1: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/recordings/version-1.trec"
+);
+
+#[test]
+fn a_recording_of_version_1_stays_readable() {
+    let output = tracer(&["report", VERSION_1]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    let text = stdout(&output);
+    assert!(text.contains("__udp4_lib_rcv"), "{text}");
+    let json = stdout(&tracer(&["report", VERSION_1, "--format", "json"]));
+    let kinds: Vec<_> = json.lines().map(|line| &line[..16]).collect();
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    assert!(kinds[3].contains("summary"), "{kinds:?}");
+    let drops = "\"reason\":\"NO_SOCKET\",\"device\":\"lo\",\"protocol\":\"ipv4\",\"netns\":null,\"packets\":";
+    assert!(
+        json.lines()
+            .next_back()
+            .is_some_and(|last| last.contains(drops)),
+        "{json}"
+    );
+    let blocks = stdout(&tracer(&["report", VERSION_1, "--intervals"]));
+    assert!(
+        blocks.ends_with(&text) && blocks.len() > text.len(),
+        "{blocks}"
+    );
+}
+
+#[test]
+fn a_recording_comes_from_standard_input_too() {
+    let file = std::fs::File::open(VERSION_1).expect("the fixture is there");
+    let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["report", "-"])
+        .stdin(file)
+        .output()
+        .expect("tracer starts");
+    assert_eq!(stdout(&output), stdout(&tracer(&["report", VERSION_1])));
+}
+
+#[test]
+fn a_recording_that_is_cut_off_is_reported_and_a_damaged_one_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let whole = std::fs::read(VERSION_1).expect("the fixture is there");
+    let report = |bytes: &[u8]| {
+        let file = directory.path().join("file");
+        std::fs::write(&file, bytes).expect("a file");
+        tracer(&["report", file.to_str().expect("text")])
+    };
+    let cut = report(&whole[..whole.len() - 9]);
+    assert!(cut.status.success());
+    assert!(stderr(&cut).contains("cut off"), "{}", stderr(&cut));
+    assert!(stdout(&cut).contains("1.5 s"), "{}", stdout(&cut));
+    let mut damaged = whole.clone();
+    let end = damaged.len() - 99;
+    damaged[end] ^= 0xff;
+    let damaged = report(&damaged);
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(
+        stderr(&damaged).contains("is damaged after 1.5 s"),
+        "{}",
+        stderr(&damaged)
+    );
+    assert_eq!(stdout(&damaged), stdout(&cut));
+    for (bytes, words) in [
+        (
+            &b"PNG"[..],
+            "is no recording of tracer; 'tracer run --record FILE' makes one",
+        ),
+        (b"", "is empty"),
+        (&whole[..99], "holds no whole frame"),
+    ] {
+        let output = report(bytes);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stdout(&output).is_empty());
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    let missing = tracer(&["report", "/no/such/file"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("cannot open the recording /no/such/file: No such file"));
+}
+
+#[test]
+fn compare_takes_two_recordings() {
+    let output = tracer(&["compare", VERSION_1, VERSION_1, "--fail-on-worse"]);
+    let (text, said) = (stdout(&output), stderr(&output));
+    assert!(output.status.success(), "{said}{text}");
+    assert!(text.starts_with("no difference in losses"), "{text}");
+    let json = stdout(&tracer(&[
+        "compare", VERSION_1, VERSION_1, "--format", "json",
+    ]));
+    assert!(
+        json.starts_with("{\"kind\":\"comparison\",\"schema\":1,\"verdict\":\"same\""),
+        "{json}"
+    );
+    assert_eq!(tracer(&["compare", VERSION_1]).status.code(), Some(2));
+    assert_eq!(tracer(&["compare", "-", "-"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_existing_file_is_not_recorded_over() {
+    let output = tracer(&["run", "--record", VERSION_1]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("exists already: --force replaces it"));
+    let output = tracer(&["run", "--force"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = tracer(&["run", "--record", "/no/such/directory/file"]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = stderr(&output);
+    assert!(
+        words.contains("cannot make the recording /no/such/directory/file"),
+        "{words}"
     );
 }

@@ -22,6 +22,7 @@ pub mod ip_sites;
 pub mod loss;
 pub mod peer;
 pub mod protocols;
+pub mod recordings;
 pub mod sites;
 pub mod soak;
 pub mod tcp_queue;
@@ -175,6 +176,7 @@ pub fn all() -> Vec<Scenario> {
         details::SCENARIOS,
         tcp_queue::SCENARIOS,
         protocols::SCENARIOS,
+        recordings::SCENARIOS,
         victim::SCENARIOS,
         devices::SCENARIOS,
         topology::SCENARIOS,

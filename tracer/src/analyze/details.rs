@@ -67,19 +67,27 @@ impl Collected {
         histogram.saturating_record(irq.handler_ns);
     }
 
-    /// Median and 99th percentile of the handlers of `irq`, if details covered all `count` of them.
+    /// What the report needs of them.
     #[must_use]
-    pub fn handler_percentiles(&self, irq: u32, count: u64) -> Option<(u64, u64)> {
-        let histogram = self.handlers.get(&irq).filter(|h| h.len() == count)?;
-        Some((
-            histogram.value_at_quantile(0.5),
-            histogram.value_at_quantile(0.99),
-        ))
+    pub fn kept(&self) -> Kept {
+        Kept {
+            samples: self.samples(),
+            handlers: self
+                .handlers
+                .iter()
+                .map(|(irq, histogram)| {
+                    let times = HandlerTimes {
+                        count: histogram.len(),
+                        p50: histogram.value_at_quantile(0.5),
+                        p99: histogram.value_at_quantile(0.99),
+                    };
+                    (*irq, times)
+                })
+                .collect(),
+        }
     }
 
-    /// For the report.
-    #[must_use]
-    pub fn samples(&self) -> Samples {
+    fn samples(&self) -> Samples {
         let events = |kept: &[(u64, Event)]| kept.iter().map(|(_, event)| event.clone()).collect();
         Samples {
             slowest_irqs: events(&self.irqs),
@@ -87,6 +95,35 @@ impl Collected {
             drops: self.drops.values().cloned().collect(),
         }
     }
+}
+
+/// What is left of the details of a run so far; a recording has it in every frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// For the report.
+    pub samples: Samples,
+    /// By interrupt.
+    pub handlers: BTreeMap<u32, HandlerTimes>,
+}
+
+impl Kept {
+    /// Median and 99th percentile of the handlers of `irq`, ns, if details covered all `count` of them.
+    #[must_use]
+    pub fn handler_percentiles(&self, irq: u32, count: u64) -> Option<(u64, u64)> {
+        let times = self.handlers.get(&irq).filter(|h| h.count == count)?;
+        Some((times.p50, times.p99))
+    }
+}
+
+/// Times of one interrupt's handlers that streamed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandlerTimes {
+    /// How many.
+    pub count: u64,
+    /// Median, ns.
+    pub p50: u64,
+    /// 99th percentile, ns.
+    pub p99: u64,
 }
 
 fn keep_slowest(kept: &mut Vec<(u64, Event)>, ns: u64, event: &Event) {

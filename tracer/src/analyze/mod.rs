@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod benign;
+pub mod compare;
 pub mod details;
 pub mod fate;
 pub mod names;

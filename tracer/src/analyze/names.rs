@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::counter::{DropKey, NO_REASON};
 
 use super::stage::{stage, stage_of_reason};
@@ -16,7 +17,7 @@ pub trait Kernel {
 }
 
 /// A function that dropped a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Name, suffixes folded.
     pub name: String,
@@ -50,6 +51,7 @@ const DEVICES: usize = 1 << 14;
 pub struct Names {
     kernel: Box<dyn Kernel>,
     sites: RefCell<BTreeMap<(u64, u32), Site>>,
+    functions: RefCell<BTreeMap<u64, Option<Function>>>,
     /// Device names by (namespace inode, interface index).
     pub devices: BTreeMap<(u32, u32), String>,
     /// Inode of tracer's own network namespace; 0 if it could not be read.
@@ -67,6 +69,7 @@ impl Names {
         Self {
             kernel,
             sites: RefCell::default(),
+            functions: RefCell::default(),
             devices: BTreeMap::new(),
             own_netns: 0,
             netns: BTreeMap::new(),
@@ -106,7 +109,7 @@ impl Names {
                 .and_then(stage_of_reason)
                 .unwrap_or_default()
         };
-        match self.kernel.function(key.location) {
+        match self.function(key.location) {
             Some(Function {
                 name,
                 module,
@@ -140,6 +143,35 @@ impl Names {
                 reason,
             },
         }
+    }
+
+    /// Looked up once: a module that is loaded again later must not change what was said.
+    fn function(&self, return_address: u64) -> Option<Function> {
+        let mut functions = self.functions.borrow_mut();
+        let look_up = || self.kernel.function(return_address);
+        let function = functions.entry(return_address).or_insert_with(look_up);
+        function.clone()
+    }
+
+    /// Functions that were found so far, by return address.
+    #[must_use]
+    pub fn known_functions(&self) -> BTreeMap<u64, Function> {
+        let functions = self.functions.borrow();
+        let found = functions.iter();
+        found
+            .filter_map(|(address, function)| Some((*address, function.clone()?)))
+            .collect()
+    }
+
+    /// Names of the core's drop reasons by number, and of all that were met so far.
+    #[must_use]
+    pub fn known_reasons(&self) -> BTreeMap<u32, String> {
+        let sites = self.sites.borrow();
+        let met = sites.keys().map(|(_, reason)| *reason);
+        (0..CORE_REASONS)
+            .chain(met)
+            .filter_map(|number| Some((number, self.kernel.reason(number)?)))
+            .collect()
     }
 
     /// Whether the running kernel names drop reasons at all (5.17).

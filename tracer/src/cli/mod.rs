@@ -4,8 +4,11 @@
     reason = "clap prints these comments as help, where backticks would show"
 )]
 
+mod compare;
 mod doctor;
 mod explain;
+mod recording;
+mod report;
 mod run;
 mod terminal;
 
@@ -16,7 +19,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{host::CannotRun, live::UnknownInterface};
+use crate::{host::CannotRun, live::UnknownInterface, record::writer::CannotRecord};
 
 /// Tells on which CPU, in which kernel function and why this host drops packets.
 ///
@@ -44,6 +47,7 @@ Examples:
   sudo tracer run --duration 10s                   ten seconds, then report
   sudo tracer run --interface eth0 --interval 5s   one device, every five seconds
   sudo tracer run --format json --duration 1m      one JSON object a line
+  sudo tracer run --record before.trec             keep it; tracer report before.trec tells it again
   sudo tracer doctor                               what works on this host
   tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
 
@@ -55,6 +59,10 @@ enum Command {
     Run(run::Args),
     /// Say what this host supports: every hook, by which mechanism or why not.
     Doctor(doctor::Args),
+    /// Tell again what a recorded run told; no privileges needed.
+    Report(report::Args),
+    /// Tell whether a change helped: two recordings, by their traffic; no privileges needed.
+    Compare(compare::Args),
     /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
     Explain(explain::Args),
 }
@@ -102,6 +110,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Doctor(args) => doctor::doctor(&args, global),
+        Command::Compare(args) => compare::compare(&args, global),
+        Command::Report(args) => report::report(&args, global),
         Command::Explain(args) => explain::explain(&args, global),
     };
     match result {
@@ -120,6 +130,11 @@ fn status(error: &anyhow::Error) -> u8 {
         CANNOT
     } else if error.downcast_ref::<UnknownInterface>().is_some()
         || error.downcast_ref::<explain::UnknownTopic>().is_some()
+        || error.downcast_ref::<compare::BothFromStdin>().is_some()
+        || matches!(
+            error.downcast_ref(),
+            Some(CannotRecord::Exists(_) | CannotRecord::NoFile(_))
+        )
     {
         USAGE
     } else {

@@ -9,7 +9,7 @@ use crate::proc::{
 };
 
 /// Counters at one moment. All grow, some wrap; [`super::window::Window`] subtracts two of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// `CLOCK_MONOTONIC`, ns, when the programs' counters were read.
     pub monotonic_ns: u64,
@@ -81,7 +81,7 @@ pub struct Runs {
 }
 
 /// The programs' counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traced {
     /// By CPU id.
     pub cpus: BTreeMap<u32, Box<tracer_common::counter::CpuCounters>>,
@@ -101,7 +101,7 @@ pub struct Traced {
 }
 
 /// The kernel's own counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KernelCounters {
     /// /`proc/net/softnet_stat` by CPU id.
     pub softnet: BTreeMap<u32, SoftnetRow>,

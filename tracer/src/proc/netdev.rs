@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NlasIterator};
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::read_fact,
@@ -34,7 +35,7 @@ pub struct NetDevice {
 }
 
 /// What rarely changes about a device; `None` where it has no such thing. From `/sys/class/net/<name>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceFacts {
     /// Driver: last part of the link `device/driver`. `None` for a device without a bus.
     pub driver: Option<String>,

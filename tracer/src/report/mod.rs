@@ -4,6 +4,7 @@
 //! wrapped at words, and columns that do not fit are left out and named in the last line.
 
 pub mod block;
+pub mod compare;
 pub mod doctor;
 pub mod explain;
 pub mod json;

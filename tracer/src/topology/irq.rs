@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::proc::{Roots, error::read_fact, interrupts::Interrupts};
 
 /// What is known about one interrupt besides its counts. `None`: the kernel does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IrqFacts {
     /// Handler names as in /proc/interrupts; empty if no handler is installed.
     pub name: String,

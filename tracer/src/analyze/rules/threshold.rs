@@ -1,7 +1,7 @@
 //! From where on something is a finding: one table, each value with its reason and who says so. `--threshold NAME=VALUE`
 //! overrides one.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// Which threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,6 +261,27 @@ impl Thresholds {
     #[must_use]
     pub fn get(&self, key: Key) -> u64 {
         self.0[key as usize]
+    }
+
+    /// All, by name.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<String, u64> {
+        TABLE
+            .iter()
+            .map(|threshold| (threshold.name.to_owned(), self.get(threshold.key)))
+            .collect()
+    }
+
+    /// The defaults but for those of `values` that there are.
+    #[must_use]
+    pub fn from_names(values: &BTreeMap<String, u64>) -> Self {
+        let mut thresholds = Self::default();
+        for threshold in &TABLE {
+            if let Some(value) = values.get(threshold.name) {
+                thresholds.0[threshold.key as usize] = *value;
+            }
+        }
+        thresholds
     }
 
     /// Overrides one.

@@ -2,14 +2,14 @@
 
 use super::Facts;
 use crate::{
-    analyze::details::Collected,
+    analyze::details::Kept,
     model::{
         report::{ArchIrq, HandlerTime, Irq, PerCpu},
         window::Window,
     },
 };
 
-pub(super) fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Vec<Irq> {
+pub(super) fn irqs(window: &Window, facts: &Facts, kept: Option<&Kept>) -> Vec<Irq> {
     let mut irqs: Vec<_> = window
         .irqs
         .iter()
@@ -22,7 +22,7 @@ pub(super) fn irqs(window: &Window, facts: &Facts, collected: Option<&Collected>
             let ns: u64 = by_cpu.values().map(|c| c.ns).sum();
             let max = by_cpu.values().map(|c| c.max_ns).max().filter(|&ns| ns > 0);
             let most = max.unwrap_or(u64::MAX);
-            let details = collected.and_then(|c| c.handler_percentiles(number, count));
+            let details = kept.and_then(|c| c.handler_percentiles(number, count));
             Irq {
                 irq: number,
                 name: name

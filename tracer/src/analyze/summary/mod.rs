@@ -17,7 +17,7 @@ use tracer_common::event::Kind;
 
 use super::{
     answer::answer,
-    details::Collected,
+    details::Kept,
     names::Names,
     notes,
     rules::{Case, diagnose, threshold::Thresholds},
@@ -101,9 +101,9 @@ impl Facts {
     }
 }
 
-/// The report on `window`. `collected` are the details of the whole run, for the summary.
+/// The report on `window`. `kept` is what is left of the details of the whole run, for the summary.
 #[must_use]
-pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) -> Report {
+pub fn summarize(window: &Window, facts: &Facts, kept: Option<&Kept>) -> Report {
     let hooks = Hooks::of(window);
     let drops = drops::drops(window, facts);
     let mut report = Report {
@@ -115,7 +115,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         interfaces: facts.interfaces.values().cloned().collect(),
         hooks: window.hooks.clone(),
         cpus: cpus::cpus(window, facts, &hooks),
-        irqs: interrupts::irqs(window, facts, collected),
+        irqs: interrupts::irqs(window, facts, kept),
         arch_irqs: interrupts::arch_irqs(window),
         napi: napi::napi(window, facts),
         drop_totals: drops::drop_totals(window, &drops, &hooks),
@@ -127,11 +127,11 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
         .concat(),
         losses: losses::losses(window, facts),
         details: losses::details(window, facts),
-        samples: collected.map(Collected::samples).unwrap_or_default(),
+        samples: kept.map(|kept| kept.samples.clone()).unwrap_or_default(),
         drops: drops.shown,
         findings: Vec::new(),
         abstained: Vec::new(),
-        topology: collected.and_then(|_| facts.topology.clone()),
+        topology: kept.and_then(|_| facts.topology.clone()),
         protocols: window.protocols.clone(),
         notes: facts
             .notes
@@ -141,7 +141,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
             .chain(facts.gone_netns(window))
             .collect(),
     };
-    if collected.is_some() && !facts.processes.is_empty() {
+    if kept.is_some() && !facts.processes.is_empty() {
         let topology = report.topology.get_or_insert_default();
         topology.processes.clone_from(&facts.processes);
     }
@@ -149,7 +149,7 @@ pub fn summarize(window: &Window, facts: &Facts, collected: Option<&Collected>) 
     let more = notes::notes(&report, facts.names_full_backlog);
     report.notes.extend(more);
     report.answer = answer(&report);
-    if collected.is_some() {
+    if kept.is_some() {
         conclude(&mut report, &facts.thresholds);
     }
     report

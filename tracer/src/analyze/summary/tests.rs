@@ -344,7 +344,7 @@ fn the_summary_alone_carries_the_topology_and_devices_have_their_ring() {
         .into();
     let mut facts = facts(false);
     assert_eq!(
-        summarize(&window, &facts, Some(&Collected::default())).topology,
+        summarize(&window, &facts, Some(&Kept::default())).topology,
         None
     );
     let nic = Nic {
@@ -361,7 +361,7 @@ fn the_summary_alone_carries_the_topology_and_devices_have_their_ring() {
     assert_eq!(report.topology, None);
     let rings: Vec<_> = report.devices.iter().map(|d| d.ring).collect();
     assert_eq!(rings, [Some(512), None]);
-    let summary = summarize(&window, &facts, Some(&Collected::default()));
+    let summary = summarize(&window, &facts, Some(&Kept::default()));
     assert_eq!(summary.topology, facts.topology);
 }
 
@@ -375,7 +375,7 @@ fn only_the_whole_run_is_judged() {
     window.softnet.insert(1, row);
     let facts = facts(false);
     assert!(summarize(&window, &facts, None).findings.is_empty());
-    let report = summarize(&window, &facts, Some(&Collected::default()));
+    let report = summarize(&window, &facts, Some(&Kept::default()));
     let rules: Vec<_> = report.findings.iter().map(|f| f.rule.as_str()).collect();
     assert!(rules.contains(&"backlog-overflow"), "{rules:?}");
     assert!(report.abstained.iter().any(|a| a.rule == "irqbalance"));

@@ -1,6 +1,6 @@
 //! Arguments of `tracer run`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use tracer_common::event::Kind;
@@ -12,8 +12,15 @@ use crate::{
     live::Options,
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  sudo tracer run --duration 10s                        ten seconds, then the report
+  sudo tracer run --record before.trec --duration 1m    keep it for tracer report and compare
+  sudo tracer run --record all.trec --events drop       with every single drop that streams by";
+
 /// Arguments of `tracer run`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
     /// Stop after this time (10s, 2m, 500ms); without it, run until Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "What to watch")]
@@ -35,6 +42,15 @@ pub(in crate::cli) struct Args {
         help_heading = "Output"
     )]
     pub(super) format: Format,
+
+    /// Record the run to this new file, an interval at a time; `tracer report FILE` gives the same report again.
+    /// With --events, every single event is recorded too.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) record: Option<PathBuf>,
+
+    /// Let --record replace a file.
+    #[arg(long, requires = "record", help_heading = "Output")]
+    pub(super) force: bool,
 
     /// Kinds of single events to stream from the kernel: irq, net_rx, drop [default: all].
     /// With --format json they are printed.

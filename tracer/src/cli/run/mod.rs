@@ -17,10 +17,13 @@ use session::Session;
 use stop::Stop;
 
 use super::Global;
-use crate::{host::Capabilities, live::Live};
+use crate::{host::Capabilities, live::Live, record::writer};
 
 /// Runs the command.
 pub(super) fn run(args: Args, global: Global) -> Result<ExitCode> {
+    if let Some(path) = &args.record {
+        writer::check(path, args.force)?;
+    }
     Capabilities::check()?;
     env_logger::Builder::new()
         .filter_level(match global.verbose {
@@ -67,6 +70,5 @@ async fn watch(args: Args, global: Global) -> Result<ExitCode> {
         log.abort();
     }
     result?;
-    session.finish()?;
-    Ok(ExitCode::SUCCESS)
+    session.finish()
 }

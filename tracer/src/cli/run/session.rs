@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     pin::pin,
+    process::ExitCode,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use crate::{
         snapshot::Snapshot,
         window::Window,
     },
+    record::{state::Header, writer::Recorder},
     report::{Style, block, json, live, text},
 };
 
@@ -41,6 +43,9 @@ pub(super) struct Session {
     pub(super) first: Snapshot,
     last: Snapshot,
     screen: Option<terminal::Screen>,
+    recorder: Option<Recorder>,
+    /// Somebody was told why the recording ended before the run.
+    told: bool,
 }
 
 impl Session {
@@ -67,6 +72,8 @@ impl Session {
             last: first.clone(),
             first,
             screen,
+            recorder: None,
+            told: false,
         })
     }
 
@@ -78,6 +85,7 @@ impl Session {
         if let Err(error) = self.live.refresh_topology() {
             log::warn!("topology is not known yet: {error:#}");
         }
+        self.start_recording()?;
         let mut ticks = interval_at(start + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drains = interval_at(start + DRAIN, DRAIN);
@@ -112,13 +120,38 @@ impl Session {
         }
     }
 
+    fn start_recording(&mut self) -> Result<()> {
+        let Some(path) = &self.args.record else {
+            return Ok(());
+        };
+        let every = u64::try_from(self.args.interval.as_nanos()).unwrap_or(u64::MAX);
+        let header = Header::new(&self.live.facts, every, !self.args.events.is_empty());
+        let (force, facts) = (self.args.force, &self.live.facts);
+        self.recorder = Some(Recorder::start(path, force, &header, &self.first, facts)?);
+        Ok(())
+    }
+
+    /// Says once that the recording ended before the run; on a screen nobody would see it.
+    fn tell_failed_recording(&mut self) {
+        let why = self.recorder.as_ref().and_then(Recorder::failed);
+        if let (Some(why), Some(path), None, false) =
+            (why, &self.args.record, &self.screen, self.told)
+        {
+            let path = path.display();
+            log::warn!("the recording {path} ends here, the run goes on: {why}");
+            self.told = true;
+        }
+    }
+
     /// Takes in details that wait; true if there are more. Those of before the first snapshot and, if
     /// given, after `end_ns` belong to no count and are passed over.
     fn drain(&mut self, end_ns: Option<u64>) -> Result<bool> {
         let counted = self.first.monotonic_ns..=end_ns.unwrap_or(u64::MAX);
         let facts = &mut self.live.facts;
         let collected = &mut self.collected;
-        let print = self.args.format == Format::Json && !self.args.events.is_empty();
+        let asked_for = !self.args.events.is_empty();
+        let print = self.args.format == Format::Json && asked_for;
+        let mut recorder = self.recorder.as_mut().filter(|_| asked_for);
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut written = Ok(());
         let more = self.details.drain(|detail| {
@@ -134,6 +167,9 @@ impl Session {
             }
             let event = event(&detail, &facts.names);
             collected.add(&detail, &event);
+            if let Some(recorder) = &mut recorder {
+                recorder.event(&event);
+            }
             if print && written.is_ok() {
                 written = line(&mut out, &Record::Event(event));
             }
@@ -161,6 +197,10 @@ impl Session {
         };
         let report = since(&self.last);
         let since_start = self.screen.is_some().then(|| since(&self.first));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.interval(&now, &self.live.facts, self.collected.kept());
+        }
+        self.tell_failed_recording();
         self.last = now;
         self.show(report, since_start.as_ref())?;
         if let Err(error) = self.live.refresh_changed_topology() {
@@ -195,8 +235,8 @@ impl Session {
         }
     }
 
-    /// The report on the whole run.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    /// The report on the whole run, and the end of its recording; the status tells whether that is whole.
+    pub(super) fn finish(&mut self) -> Result<ExitCode> {
         self.screen = None;
         // The last counters first: draining takes time in which more would be counted.
         let mut end = match self.live.snapshot() {
@@ -221,7 +261,27 @@ impl Session {
         }
         self.live.note_absent_cpus(&self.first, &end);
         let window = Window::between(&self.first, &end);
-        let report = summarize(&window, &self.live.facts, Some(&self.collected));
+        let kept = self.collected.kept();
+        let report = summarize(&window, &self.live.facts, Some(&kept));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(&end, &self.live.facts, kept);
+        }
+        // Before the recording is closed: a disk may take its time.
+        self.print(report)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.close();
+        }
+        self.tell_failed_recording();
+        let failed = |recorder: &Recorder| recorder.failed().is_some();
+        Ok(if self.recorder.as_ref().is_some_and(failed) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+
+    /// Prints the report on the whole run.
+    fn print(&self, report: Report) -> Result<()> {
         let mut out = io::stdout().lock();
         match self.args.format {
             Format::Json => line(&mut out, &Record::Summary(report))?,

@@ -1,0 +1,282 @@
+//! Records runs with drops and reports them again; kills one, fills the disk of another, compares two.
+//!
+//! Asserts that `tracer report` prints what the run printed, byte for byte; that a killed run is reported but for its
+//! last interval; that a full disk ends the recording only; that an existing file is not replaced; and that `tracer
+//! compare` sees that a smaller backlog dropped more.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount, umount};
+use tempfile::TempDir;
+use tracer::model::report::{Record, Report};
+
+use super::{Need, Scenario, note};
+use crate::{
+    backlog::Steered,
+    flood::Flood,
+    netns::Pair,
+    tracer::{PATIENCE, Tracer, binary, command, complete},
+    wait,
+};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Program("ip")];
+
+/// This file's scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "a_recording_is_reported_as_the_run_was_byte_for_byte",
+        needs: NEEDS,
+        run: the_same_bytes,
+    },
+    Scenario {
+        name: "a_killed_run_is_reported_but_for_its_last_interval",
+        needs: NEEDS,
+        run: killed,
+    },
+    Scenario {
+        name: "a_full_disk_ends_the_recording_and_not_the_run",
+        needs: NEEDS,
+        run: full_disk,
+    },
+    Scenario {
+        name: "compare_sees_that_a_small_backlog_drops_more",
+        needs: &[Need::Root, Need::Program("ip"), Need::Cpus(2)],
+        run: compared,
+    },
+];
+
+const PORT: u16 = 7019;
+const PACKETS: u64 = 3000;
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is no text")
+}
+
+/// Runs tracer to its end in the receiver's namespace while packets are dropped there; status, stdout, stderr.
+fn dropping(pair: &Pair, args: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let mut command = Command::new(binary()?);
+    command.args(args).env("NO_COLOR", "1");
+    let sender = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            use std::process::Stdio;
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            complete(Some(&pair.receiver), command, PATIENCE)
+        });
+        std::thread::sleep(Duration::from_millis(1200));
+        let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender);
+        (run.join(), sent)
+    });
+    let (run, sent) = sender;
+    ensure!(sent? == PACKETS, "not all was sent");
+    let (status, stdout, stderr) = run.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    Ok((status.code(), stdout, stderr))
+}
+
+/// `tracer ARGS`, which must end with `status`.
+fn tracer(args: &[&str], status: i32) -> Result<(String, String)> {
+    let (ended, stdout, stderr) = complete(None, command(args)?, PATIENCE)?;
+    ensure!(ended.code() == Some(status), "{args:?}: {ended}: {stderr}");
+    Ok((stdout, stderr))
+}
+
+fn the_same_bytes() -> Result<()> {
+    let directory = TempDir::new()?;
+    let pair = Pair::new()?;
+    for (name, args, again) in [
+        ("text", &["--format", "text"][..], &["--intervals"][..]),
+        ("json", &["--format", "json"], &["--format", "json"]),
+        (
+            "events",
+            &["--format", "json", "--events", "irq,net_rx,drop"],
+            &["--format", "json"],
+        ),
+    ] {
+        let file = directory.path().join(name);
+        let file = text(&file)?;
+        let mut all = vec!["run", "--duration", "3s", "--record", file];
+        all.extend(args);
+        let (status, live, said) = dropping(&pair, &all)?;
+        ensure!(status == Some(0), "{status:?}: {said}");
+        let mut all = vec!["report", file];
+        all.extend(again);
+        let (replayed, warnings) = tracer(&all, 0)?;
+        ensure!(warnings.is_empty(), "{warnings}");
+        ensure!(live.contains("NO_SOCKET"), "no drops in: {live}");
+        ensure!(
+            live == replayed,
+            "{name}: live:\n{live}\nreplayed:\n{replayed}"
+        );
+        note(format_args!(
+            "{name}: {} bytes alike, recorded in {}",
+            live.len(),
+            std::fs::metadata(file)?.len()
+        ));
+        // Never replaced, unless that is asked for.
+        let (_, said) = tracer(&["run", "--duration", "100ms", "--record", file], 2)?;
+        ensure!(said.contains("--force"), "{said}");
+    }
+    let file = directory.path().join("text");
+    let whole = std::fs::read(&file)?;
+    tracer(
+        &[
+            "run",
+            "--duration",
+            "100ms",
+            "--record",
+            text(&file)?,
+            "--force",
+        ],
+        0,
+    )?;
+    ensure!(std::fs::read(&file)? != whole, "--force did not replace it");
+    Ok(())
+}
+
+fn summary(file: &Path) -> Result<(Report, usize, String)> {
+    let (stdout, stderr) = tracer(&["report", text(file)?, "--format", "json"], 0)?;
+    let last = stdout.lines().next_back().context("nothing reported")?;
+    match tracer::report::json::parse(last)? {
+        Record::Summary(report) => Ok((report, stdout.lines().count() - 1, stderr)),
+        other => anyhow::bail!("no summary: {other:?}"),
+    }
+}
+
+fn killed() -> Result<()> {
+    let directory = TempDir::new()?;
+    let file = directory.path().join("killed");
+    let pair = Pair::new()?;
+    let args = ["--interval", "500ms", "--record", text(&file)?];
+    let tracer = Tracer::start(Some(&pair.receiver), &args)?;
+    std::thread::sleep(Duration::from_millis(200));
+    let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender)?;
+    std::thread::sleep(Duration::from_millis(2500));
+    tracer.kill()?;
+    let (report, windows, said) = summary(&file)?;
+    ensure!(
+        said.contains("does not have the end") || said.contains("cut off"),
+        "{said}"
+    );
+    ensure!(windows >= 4, "{windows} intervals in 2.7 s");
+    let dropped = report
+        .drops
+        .iter()
+        .filter(|d| d.reason.as_deref() == Some("NO_SOCKET"));
+    let dropped: u64 = dropped.map(|d| d.packets).sum();
+    ensure!(dropped >= sent, "sent {sent}, {dropped} in the report");
+    // And cut in the middle of a frame, by hand.
+    let bytes = std::fs::read(&file)?;
+    std::fs::write(&file, &bytes[..bytes.len() - 7])?;
+    let (_, fewer, said) = summary(&file)?;
+    ensure!(
+        fewer + 1 >= windows && said.contains("cut off"),
+        "{fewer} of {windows}: {said}"
+    );
+    Ok(())
+}
+
+/// A file system of a few pages.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path, bytes: u32) -> Result<Self> {
+        let size = format!("size={bytes}");
+        mount(
+            Some("tracer-test"),
+            at,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(size.as_str()),
+        )?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = umount(&self.0);
+    }
+}
+
+fn full_disk() -> Result<()> {
+    let directory = TempDir::new()?;
+    let small = Small::mount(directory.path(), 16 << 10)?;
+    let file = small.0.join("run");
+    let pair = Pair::new()?;
+    let args = [
+        "run",
+        "--duration",
+        "4s",
+        "--interval",
+        "20ms",
+        "--format",
+        "json",
+        "--record",
+        text(&file)?,
+    ];
+    let (status, stdout, said) = dropping(&pair, &args)?;
+    ensure!(status == Some(1), "{status:?}: {said}");
+    ensure!(said.matches("No space left").count() == 1, "{said}");
+    let last = stdout.lines().next_back().context("nothing reported")?;
+    let Record::Summary(report) = tracer::report::json::parse(last)? else {
+        anyhow::bail!("the run lost its summary: {last}");
+    };
+    ensure!(report.duration_ns > 3_900_000_000, "the run ended early");
+    let (recorded, windows, warned) = summary(&file)?;
+    ensure!(
+        windows > 0 && recorded.duration_ns < report.duration_ns,
+        "{windows} windows"
+    );
+    ensure!(warned.contains("does not have the end"), "{warned}");
+    note(format_args!("{windows} intervals in 16 KiB"));
+    Ok(())
+}
+
+fn compared() -> Result<()> {
+    let directory = TempDir::new()?;
+    let steered = Steered::new()?;
+    let record = |name: &str, overflow: bool| -> Result<PathBuf> {
+        let file = directory.path().join(name);
+        let args = ["--record", text(&file)?];
+        let tracer = Tracer::start(Some(&steered.pair.receiver), &args)?;
+        std::thread::sleep(Duration::from_millis(1200));
+        if overflow {
+            steered.overflow(100_000)?;
+        } else {
+            steered.flood(100_000)?;
+        }
+        wait::quiet();
+        tracer.stop()?;
+        Ok(file)
+    };
+    let (good, bad) = (record("good", false)?, record("bad", true)?);
+    let (good, bad) = (text(&good)?, text(&bad)?);
+    let (stdout, _) = tracer(&["compare", good, good, "--fail-on-worse"], 0)?;
+    ensure!(stdout.starts_with("no difference"), "{stdout}");
+    // How fast the flood is depends on the host: the rest is said only if the two can be compared.
+    let (_, out, said) = complete(
+        None,
+        command(&["compare", good, bad, "--fail-on-worse"])?,
+        PATIENCE,
+    )
+    .map(|(status, out, said)| (status, out, format!("{status} {said}")))?;
+    note(format_args!("{said}\n{out}"));
+    if out.starts_with("not comparable: other traffic") {
+        return Ok(());
+    }
+    ensure!(
+        out.starts_with("worse:") && said.contains("10"),
+        "{said}: {out}"
+    );
+    ensure!(out.contains("enqueue_to_backlog"), "{out}");
+    let (out, _) = tracer(&["compare", bad, good], 0)?;
+    ensure!(out.starts_with("better:"), "{out}");
+    Ok(())
+}
