@@ -67,6 +67,7 @@ fields!(
         net_rx: PerCpu<u64>,
         softnet_dropped: PerCpu<u64>,
         hardirqs: u64,
+        new_hardirqs: u64,
     }
 );
 

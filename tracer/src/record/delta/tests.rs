@@ -138,6 +138,7 @@ impl Dice {
                 net_rx: self.map(Self::id, Self::any),
                 softnet_dropped: self.map(Self::id, Self::any),
                 hardirqs: self.any(),
+                new_hardirqs: self.any(),
             },
             ..Snapshot::default()
         };
