@@ -1,7 +1,7 @@
 //! From where on something is a finding: one table, each value with its reason and who says so. `--threshold NAME=VALUE`
 //! overrides one.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// Which threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +254,22 @@ impl Thresholds {
         self.0[key as usize]
     }
 
+    /// Those that are not the table's, by name.
+    #[must_use]
+    pub fn changed(&self) -> BTreeMap<String, u64> {
+        let all = TABLE.iter().map(|one| (one, self.get(one.key)));
+        all.filter(|(one, value)| one.value != *value)
+            .map(|(one, value)| (one.name.to_owned(), value))
+            .collect()
+    }
+
+    /// The table's but for these, by name; names that it does not have are passed over.
+    #[must_use]
+    pub fn changed_to(values: &BTreeMap<String, u64>) -> Self {
+        let of = |one: &Threshold| values.get(one.name).copied().unwrap_or(one.value);
+        Self(TABLE.map(|one| of(&one)))
+    }
+
     /// Overrides one.
     pub fn set(&mut self, Override { key, value }: Override) {
         self.0[key as usize] = value;
@@ -306,6 +322,9 @@ mod tests {
         thresholds.set("softirq-busy=90".parse().unwrap());
         assert_eq!(thresholds.get(Key::SoftirqBusy), 90);
         assert_eq!(thresholds.get(Key::NetRxShare), 60);
+        let changed = thresholds.changed();
+        assert_eq!(changed, [("softirq-busy".to_owned(), 90)].into());
+        assert_eq!(Thresholds::changed_to(&changed), thresholds);
     }
 
     #[test]
