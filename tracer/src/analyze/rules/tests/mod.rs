@@ -6,6 +6,7 @@ mod backlog;
 mod funnel;
 mod polling;
 mod synthetic;
+mod traps;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,10 @@ use crate::{
     model::{
         finding::{Finding, Severity},
         report::{Drop, Reconciliation, Report, Stage},
-        topology::{Coalesce, Irqbalance, Nic, Place, Process, Range, RxQueue, Topology, Vector},
+        topology::{
+            ChannelKind, Coalesce, Cpuset, Irqbalance, NapiInstance, Nic, Place, Process, Range,
+            RxQueue, Topology, Vector,
+        },
     },
     report::{Style, fixture, text},
 };
