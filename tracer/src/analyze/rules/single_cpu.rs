@@ -38,7 +38,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     }
     let funnels = funnels(case, cpu.cpu);
-    let refused = cpu.softnet.map_or(0, |row| row.dropped);
+    let refused = case.refused().get(&cpu.cpu).copied().unwrap_or(0);
     // A CPU that loses packets at less than full load has bursts; that everything was pointed at it is still the cause.
     let overflows = refused > 0 && funnels.iter().any(Funnel::is_set_up);
     if !case.is_saturated(cpu) && !overflows {
