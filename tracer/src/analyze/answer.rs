@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::fate::fate;
-use super::rules::threshold::{Key, TABLE};
+use super::rules::threshold::{Key, Thresholds};
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{count, of, percent, ranges, span};
 
 /// One CPU with more than this share of all `NET_RX` time is named, in percent.
-const CONCENTRATED_PERCENT: u64 = TABLE[Key::NetRxShare as usize].value;
+const CONCENTRATED: Key = Key::NetRxShare;
 /// A CPU takes part in `NET_RX` from this share of its time on, in percent.
 const TAKES_PART_PERCENT: u64 = 1;
 
 /// A CPU that spends more than this share of the window in `NET_RX` is busy, in percent.
-const BUSY_PERCENT: u64 = TABLE[Key::SoftirqBusy as usize].value;
+const BUSY: Key = Key::SoftirqBusy;
 
 /// What the host did with its packets in the window.
 #[must_use]
@@ -78,6 +78,7 @@ fn drops(report: &Report) -> String {
 /// Whether the spread of `NET_RX` has to do with the answer. A full socket or a firewall has
 /// nothing to do with it, unless a CPU was at its limit, too.
 fn cpus_matter(report: &Report) -> bool {
+    let most = u128::from(Thresholds::changed_to(&report.thresholds).get(BUSY));
     let harmful = group(report, false);
     let Some(worst) = harmful.first() else {
         return true;
@@ -86,7 +87,7 @@ fn cpus_matter(report: &Report) -> bool {
         || report.devices.iter().any(|device| device.rx_missed > 0)
         || report.cpus.iter().any(|cpu| {
             let busy = u128::from(cpu.net_rx_ns.unwrap_or(0)) * 100;
-            busy > u128::from(BUSY_PERCENT) * u128::from(report.duration_ns)
+            busy > most * u128::from(report.duration_ns)
                 || cpu.softnet.is_some_and(|row| row.time_squeeze > 0)
         })
 }
@@ -211,11 +212,16 @@ impl Site<'_> {
 /// `eth1@receiver`, the namespace only if it is not tracer's own; `None` if the packets had no device.
 #[must_use]
 pub fn device_of(drop: &Drop) -> Option<String> {
-    let name = drop.device.as_deref()?;
-    Some(match &drop.netns {
-        Some(netns) => format!("{name}@{netns}"),
-        None => name.to_owned(),
-    })
+    Some(named(drop.device.as_deref()?, drop.netns.as_deref()))
+}
+
+/// `eth1@receiver`; without a namespace the name alone.
+#[must_use]
+pub fn named(device: &str, netns: Option<&str>) -> String {
+    match netns {
+        Some(netns) => format!("{device}@{netns}"),
+        None => device.to_owned(),
+    }
 }
 
 /// Sites with most packets first.
@@ -411,8 +417,9 @@ fn net_rx(report: &Report) -> Option<String> {
         return None;
     }
     let share = |ns: u64| u128::from(ns) * 100;
+    let concentrated = Thresholds::changed_to(&report.thresholds).get(CONCENTRATED);
     let (busiest, ns) = times.iter().max_by_key(|(_, ns)| *ns)?;
-    if share(*ns) > u128::from(CONCENTRATED_PERCENT) * u128::from(total) {
+    if share(*ns) > u128::from(concentrated) * u128::from(total) {
         return Some(format!(
             "CPU {} took {} of NET_RX time",
             busiest.cpu,

@@ -149,7 +149,7 @@ pub(super) const TOPICS: &[Topic] = &[
     column("what", "The kernel's words for the vector."),
     column(
         "NAPI",
-        "Device whose queue is polled, or backlog: the per-CPU queue behind RPS and virtual devices.",
+        "Device whose queue is polled (behind @ its network namespace), or backlog: the per-CPU queue behind RPS and virtual devices.",
     ),
     column("id", "napi_id of the instance; - for a backlog."),
     column("polls", "Calls of its poll function."),

@@ -72,6 +72,12 @@ pub(super) const TOPICS: &[Topic] = &[
          than the application accepts them. The limit is the lesser of listen()'s backlog and net.core.somaxconn.",
     ),
     rule(
+        "syn-queue-overflow",
+        "The SYN queue of a listening socket (half-open connections) was full while SYN cookies were off (TCPReqQFullDrop). It \
+         is as long as listen()'s backlog, at most net.core.somaxconn; without cookies net.ipv4.tcp_max_syn_backlog limits it, \
+         too. With net.ipv4.tcp_syncookies a full queue refuses nobody. Source: tcp_conn_request, tcp_syn_flood_action.",
+    ),
+    rule(
         "conntrack-full",
         "The table of tracked connections is nearly or quite full (threshold conntrack): packets of new connections are dropped \
          as NETFILTER_DROP, and the kernel logs 'nf_conntrack: table full'.",

@@ -301,7 +301,8 @@ impl Live {
             facts: &self.facts.devices,
             irqs: &self.facts.irqs,
         };
-        let topology = topology::gather(&self.roots, known, &Asked::read(&indices));
+        let mut topology = topology::gather(&self.roots, known, &Asked::read(&indices));
+        topology.tick_ns = Some(self.tick_ns);
         self.facts.topology = Some(topology);
         self.changed = false;
         log::debug!("topology read in {} ms", began.elapsed().as_millis());

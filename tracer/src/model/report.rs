@@ -70,6 +70,9 @@ pub struct Report {
     pub samples: Samples,
     /// What is wrong and what to change, most severe first.
     pub findings: Vec<Finding>,
+    /// Thresholds that `--threshold` changed, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub thresholds: BTreeMap<String, u64>,
     /// Rules that could not judge, and why.
     #[serde(default)]
     pub abstained: Vec<Abstained>,
@@ -293,6 +296,9 @@ pub struct Napi {
     pub device: String,
     /// `napi_id`; `null` for a backlog or where the kernel has none.
     pub napi_id: Option<u32>,
+    /// Namespace of the device, as [`Drop::netns`].
+    #[serde(default)]
+    pub netns: Option<String>,
     /// Calls of its poll function.
     pub polls: u64,
     /// Packets they returned.

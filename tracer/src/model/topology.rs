@@ -22,6 +22,9 @@ pub struct Topology {
     pub host_sysctls: BTreeSet<String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
+    /// Length of a jiffy, ns, in which the kernel measures `netdev_budget_usecs`.
+    #[serde(default)]
+    pub tick_ns: Option<u64>,
     /// The hypervisor's name, if this is a virtual machine (`kvm`, `amazon`, …; `unknown`: a nameless one).
     pub hypervisor: Option<String>,
     /// Processes that used CPU time in the window and own sockets, the busiest first. Bounded.
@@ -71,8 +74,32 @@ pub struct Nic {
     pub ring: Option<Range>,
     /// Combined or receive channels (`CHANNELS_GET`).
     pub channels: Option<Range>,
+    /// Which of the two these are; `None`: not known.
+    #[serde(default)]
+    pub channel_kind: Option<ChannelKind>,
     /// Interrupt coalescing (`COALESCE_GET`).
     pub coalesce: Option<Coalesce>,
+}
+
+/// What a channel serves, as `ethtool -L` spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelKind {
+    /// Receiving and transmitting.
+    Combined,
+    /// Receiving alone.
+    Rx,
+}
+
+impl ChannelKind {
+    /// The word of `ethtool -L`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Combined => "combined",
+            Self::Rx => "rx",
+        }
+    }
 }
 
 /// A receive queue.
@@ -91,12 +118,15 @@ pub struct RxQueue {
 }
 
 /// A NAPI instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NapiInstance {
     /// Its interrupt, if the driver tells (`netif_napi_set_irq`).
     pub irq: Option<u32>,
     /// Thread that polls it; `None` unless NAPI is threaded.
     pub pid: Option<u32>,
+    /// CPUs that this thread may run on; empty: not known.
+    #[serde(default)]
+    pub allowed: Vec<u32>,
 }
 
 /// A value that the device has now and the largest it takes.
@@ -152,6 +182,19 @@ pub struct Irqbalance {
     pub banned_cpus: Vec<u32>,
 }
 
+/// A control group that sets CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpuset {
+    /// Its directory, `/sys/fs/cgroup/…`.
+    pub dir: String,
+    /// Version of its tree: 1 or 2.
+    pub version: u8,
+    /// It is the process's own group, not an ancestor with other processes below it.
+    pub own: bool,
+    /// What `cpuset.cpus` says, which may name CPUs that are offline.
+    pub cpus: String,
+}
+
 /// A process that competes with interrupts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
@@ -168,8 +211,20 @@ pub struct Process {
     /// CPUs that any of its threads may run on, if they are others.
     #[serde(default)]
     pub threads_allowed: Vec<u32>,
+    /// Not all its threads may run on the same CPUs.
+    #[serde(default)]
+    pub threads_differ: bool,
     /// A cpuset confines it: the path of the control group that does, itself or an ancestor of its own.
     pub cpuset: Option<String>,
+    /// That group in full.
+    #[serde(default)]
+    pub confined_by: Option<Cpuset>,
+    /// Inode number of the network namespace of its first thread.
+    #[serde(default)]
+    pub netns_inode: Option<u64>,
+    /// That namespace as drops name it: `None` for tracer's own, and where it is not known.
+    #[serde(default)]
+    pub netns: Option<String>,
     /// Ports on which it listens or has UDP sockets: `tcp/6379`.
     pub ports: Vec<String>,
     /// A real-time policy (`SCHED_FIFO`, `SCHED_RR`, `SCHED_DEADLINE`).

@@ -6,7 +6,7 @@ use super::{
     genetlink::{Ask, Family, GenericNetlink},
     netlink::{NetlinkError, number_of, push_attribute, u32_of, value_of},
 };
-use crate::model::topology::{Coalesce, Range};
+use crate::model::topology::{ChannelKind, Coalesce, Range};
 
 /// What one device says of itself; `None`: its driver does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct DeviceSettings {
     /// Receive ring, entries (`RINGS_GET`).
     pub ring: Option<Range>,
     /// Combined channels, or receive channels where it has no combined ones (`CHANNELS_GET`).
-    pub channels: Option<Range>,
+    pub channels: Option<(ChannelKind, Range)>,
     /// Receive coalescing (`COALESCE_GET`).
     pub coalesce: Option<Coalesce>,
 }
@@ -126,10 +126,12 @@ fn ring(reply: &[u8]) -> Option<Range> {
 }
 
 /// `CHANNELS_GET`, likewise.
-fn channels(reply: &[u8]) -> Option<Range> {
-    range(reply, CHANNELS_COMBINED_COUNT, CHANNELS_COMBINED_MAX)
+fn channels(reply: &[u8]) -> Option<(ChannelKind, Range)> {
+    let combined = range(reply, CHANNELS_COMBINED_COUNT, CHANNELS_COMBINED_MAX)
         .filter(|combined| combined.now > 0)
-        .or_else(|| range(reply, CHANNELS_RX_COUNT, CHANNELS_RX_MAX))
+        .map(|combined| (ChannelKind::Combined, combined));
+    let rx = || range(reply, CHANNELS_RX_COUNT, CHANNELS_RX_MAX).map(|rx| (ChannelKind::Rx, rx));
+    combined.or_else(rx)
 }
 
 fn range(reply: &[u8], now: u16, max: u16) -> Option<Range> {
@@ -186,7 +188,8 @@ mod tests {
         };
         assert_eq!(device_of(rings), Some(4));
         assert_eq!(ring(rings), range(256, 256));
-        assert_eq!(channels(&replies(COMBINED, 6)[0]), range(1, 1));
+        let combined = range(1, 1).map(|range| (ChannelKind::Combined, range));
+        assert_eq!(channels(&replies(COMBINED, 6)[0]), combined);
         let expected = Coalesce {
             adaptive_rx: Some(false),
             rx_usecs: Some(0),
@@ -207,7 +210,11 @@ mod tests {
             now: 2,
             max: Some(2),
         };
-        assert!(replies.iter().all(|reply| channels(reply) == Some(two)));
+        assert!(
+            replies
+                .iter()
+                .all(|reply| channels(reply) == Some((ChannelKind::Rx, two)))
+        );
     }
 
     #[test]

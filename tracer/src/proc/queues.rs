@@ -72,6 +72,7 @@ fn instance(reply: &[u8]) -> Option<((u32, u32), NapiInstance)> {
     let instance = NapiInstance {
         irq: u32_of(reply, NAPI_IRQ),
         pid: u32_of(reply, NAPI_PID),
+        allowed: Vec::new(),
     };
     Some((id, instance))
 }
@@ -112,6 +113,7 @@ mod tests {
         let polled_by = |pid| NapiInstance {
             irq: None,
             pid: Some(pid),
+            allowed: Vec::new(),
         };
         let expected = [((3, 298), polled_by(24471)), ((3, 297), polled_by(24472))];
         assert_eq!(instances, expected);

@@ -95,7 +95,7 @@ impl Header {
             budget_known: self.budget_known,
             names_full_backlog: self.names_full_backlog,
             processes: state.processes.clone(),
-            thresholds: Thresholds::from_names(&self.thresholds),
+            thresholds: Thresholds::changed_to(&self.thresholds),
             notes: state.notes.clone(),
         }
     }

@@ -176,6 +176,7 @@ pub fn healthy() -> Report {
             .map(|n| Napi {
                 device: "eth0".into(),
                 napi_id: Some(8_193 + n),
+                netns: None,
                 polls: 1_220,
                 packets: 4_118 - u64::from(n),
                 full_budget: 0,
@@ -326,6 +327,7 @@ pub fn incident() -> Report {
         Napi {
             device: "eth1".into(),
             napi_id: Some(8_201),
+            netns: None,
             polls: 9_188,
             packets: 460_080,
             full_budget: 6_120,
@@ -334,6 +336,7 @@ pub fn incident() -> Report {
         Napi {
             device: "backlog".into(),
             napi_id: None,
+            netns: None,
             polls: 31_020,
             packets: 430_997,
             full_budget: 4_410,
@@ -593,6 +596,7 @@ pub fn many_cpus() -> Report {
         .map(|n| Napi {
             device: "enp59s0f0np0".into(),
             napi_id: Some(8_193 + n),
+            netns: None,
             polls: 2_400_000 / u64::from(n + 1),
             packets: 31_000_000 / u64::from(n + 1),
             full_budget: 17,

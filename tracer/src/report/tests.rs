@@ -397,6 +397,7 @@ pub(crate) mod arbitrary {
                 .map(|(name, per_cpu, [polls, packets, full_budget, _], id)| Napi {
                     device: name.clone(),
                     napi_id: Some(*id),
+                    netns: None,
                     polls: *polls,
                     packets: *packets,
                     full_budget: *full_budget,

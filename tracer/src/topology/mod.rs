@@ -78,7 +78,7 @@ fn known<T: Default>(family: &str, answer: Result<T, NetlinkError>) -> T {
     })
 }
 
-/// The whole topology but for processes. No part that cannot be read hides another.
+/// The whole topology but for processes and the tick. No part that cannot be read hides another.
 #[must_use]
 pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
     let shown = nic::sysfs_shows(&roots.sys, known.devices);
@@ -102,6 +102,7 @@ pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
             }
         };
         nic::add_netlink(&mut nic, asked.settings.get(&device.ifindex), &asked.queues);
+        nic::add_threads(&mut nic, &roots.proc);
         nic::add_irqs_by_name(&mut nic, &device.name, &irqs);
         nic
     };
@@ -114,6 +115,7 @@ pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
         sysctls: settings.values,
         host_sysctls: settings.of_host,
         irqbalance: irqbalance::read(&roots.proc),
+        tick_ns: None,
         hypervisor: hypervisor::read(roots),
         processes: Vec::new(),
     }

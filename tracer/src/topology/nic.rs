@@ -10,6 +10,7 @@ use crate::{
         error::{ProcError, read as read_text, read_fact},
         ethtool::DeviceSettings,
         netdev::{DeviceFacts, NetDevice},
+        pid::status,
         queues::Queues,
     },
 };
@@ -100,12 +101,14 @@ fn rx_queue(queue: &Path) -> Option<RxQueue> {
 pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Queues) {
     if let Some(settings) = settings {
         nic.ring = settings.ring;
-        nic.channels = settings.channels;
+        (nic.channel_kind, nic.channels) = settings.channels.unzip();
         nic.coalesce = settings.coalesce;
     }
     let of_device = (nic.ifindex, 0)..=(nic.ifindex, u32::MAX);
     let instances = queues.napi.range(of_device.clone());
-    nic.napi = instances.map(|(&(_, id), &napi)| (id, napi)).collect();
+    nic.napi = instances
+        .map(|(&(_, id), napi)| (id, napi.clone()))
+        .collect();
     for (&(_, index), &napi_id) in queues.rx.range(of_device) {
         let Some(queue) = nic.rx_queues.get_mut(&index) else {
             continue;
@@ -114,6 +117,19 @@ pub fn add_netlink(nic: &mut Nic, settings: Option<&DeviceSettings>, queues: &Qu
         queue.napi_id = napi_id;
         queue.irq = napi.and_then(|napi| napi.irq);
         queue.napi_pid = napi.and_then(|napi| napi.pid);
+    }
+}
+
+/// Looks where the threads of NAPI instances may run. A thread of another name is not one of them: its id is of another
+/// pid namespace.
+pub fn add_threads(nic: &mut Nic, proc: &Path) {
+    for napi in nic.napi.values_mut() {
+        let Some(pid) = napi.pid else { continue };
+        let dir = proc.join(pid.to_string());
+        let is_napi = read_fact(&dir.join("comm")).is_some_and(|name| name.starts_with("napi/"));
+        if is_napi {
+            napi.allowed = status::allowed(&dir).unwrap_or_default();
+        }
     }
 }
 

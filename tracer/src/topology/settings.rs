@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::proc::{Roots, error::read_fact, netns};
 
 /// Kept by each network namespace on its own.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     "net.core.somaxconn",
     "net.netfilter.nf_conntrack_max",
     "net.netfilter.nf_conntrack_count",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syncookies",
 ];
 
 /// Of the whole host. Most kernels show them in the host's own network namespace alone.

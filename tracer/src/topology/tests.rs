@@ -320,6 +320,7 @@ fn asked() -> Asked {
 const INSTANCE: NapiInstance = NapiInstance {
     irq: Some(33),
     pid: Some(4242),
+    allowed: Vec::new(),
 };
 
 #[test]
@@ -336,6 +337,23 @@ fn netlink_tells_the_instance_thread_and_interrupt_of_a_queue() {
     );
     // Nobody knows the RPS mask of a queue that sysfs does not have.
     assert_eq!(eth0.rx_queues.len(), 1);
+}
+
+#[test]
+fn the_thread_of_an_instance_may_run_somewhere() {
+    let tree = Tree::new();
+    veth(&tree, "eth0", 9);
+    let status = "Cpus_allowed_list:\t0,2-3\n";
+    tree.file("proc/4242/status", status);
+    tree.file("proc/4242/comm", "sshd\n");
+    let allowed = || {
+        let got = topology(&tree, &[(9, "eth0")], &none(), &asked());
+        got.devices["eth0"].napi[&8193].allowed.clone()
+    };
+    // Of another pid namespace: not the thread that is meant.
+    assert!(allowed().is_empty());
+    tree.file("proc/4242/comm", "napi/eth0-8193\n");
+    assert_eq!(allowed(), [0, 2, 3]);
 }
 
 #[test]

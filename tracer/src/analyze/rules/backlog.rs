@@ -6,7 +6,7 @@ use super::{
     case::{Case, doubled, is_full_backlog, share},
     command::{in_netns, mask, rx_queues, sysctl},
     found::{Found, NOTHING, Verdict, With as _, step},
-    plan::{Plan, cores, placed, plan, widen},
+    plan::{cores, placed, plan, widen},
     threshold::Key,
 };
 use crate::{
@@ -111,10 +111,18 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
 
 fn summary(case: Case<'_>, refused: &BTreeMap<u32, u64>, all: u64, path: &Path<'_>) -> String {
     let cpus = refused.keys().copied();
+    let or_down = if case.may_be_down() {
+        " (or a device went down, which this kernel counts there)"
+    } else {
+        ""
+    };
     let whose = match refused.len() {
-        1 => format!("the backlog of target CPU {} overflowed: it", ranges(cpus)),
+        1 => format!(
+            "the backlog of target CPU {} overflowed{or_down}: it",
+            ranges(cpus)
+        ),
         _ => format!(
-            "the backlogs of target CPUs {} overflowed: they",
+            "the backlogs of target CPUs {} overflowed{or_down}: they",
             ranges(cpus)
         ),
     };
@@ -210,14 +218,14 @@ impl<'a> Path<'a> {
                 "kfree_skb did not tell, and no RPS mask here names this CPU",
             )];
         };
-        if netns.is_none()
-            && let Some(plan) = plan(case, device)
-        {
+        // A device of another namespace is not the one of that name here.
+        let own = netns.is_none().then_some(*device);
+        if let Some(plan) = own.and_then(|device| plan(case, device)) {
             let mut steps = Vec::from_iter(plan.spread());
             steps.extend(plan.steer(case));
             return steps;
         }
-        let targets = targets(case, device, &full);
+        let targets = targets(case, own, &full);
         if targets.is_empty() {
             return Vec::new();
         }
@@ -226,36 +234,31 @@ impl<'a> Path<'a> {
                 "its RPS masks send everything to CPU {}, which is full",
                 ranges(full)
             ),
+            Some(false) if own.is_none() => format!(
+                "the packets of {device} stay on CPU {} unless RPS steers them",
+                ranges(full)
+            ),
             Some(false) => format!(
                 "{device} has no interrupts of its own: its packets stay on the CPU that sent them unless RPS steers them"
             ),
             None => format!("CPU {} is full; others can take a part", ranges(full)),
         };
-        if netns.is_none() {
+        if own.is_some() {
             return widen(case, device, &targets, &why);
         }
-        // The vectors belong to the host, the masks to the namespace.
-        let plan = plan(case, device);
-        let mut steps = Vec::from_iter(plan.as_ref().and_then(Plan::spread));
-        let targets = plan.map_or(targets, |plan| plan.rps_cpus);
+        // Which vectors are its own is not known from here; the masks belong to the namespace.
         let (command, _) = rx_queues(foreign(case), device, "rps_cpus", &mask(&targets), |_| None);
         let list = ranges(targets.iter().copied());
-        let what = if targets.is_empty() {
-            format!("Clear the RPS masks of {device}")
-        } else {
-            format!("Steer {device} to CPUs {list} (RPS)")
-        };
-        let advice = step(what, why).risk(
+        let advice = step(format!("Steer {device} to CPUs {list} (RPS)"), why).risk(
             "each steered packet costs an interrupt between CPUs; note the masks of now to undo it",
         );
         // A namespace without a name cannot be entered by it.
         let is_named = netns.is_some_and(|name| !name.chars().all(|c| c.is_ascii_digit()));
-        steps.push(if is_named {
+        vec![if is_named {
             advice.command(in_netns(*netns, command))
         } else {
             advice
-        });
-        steps
+        }]
     }
 }
 
@@ -269,10 +272,11 @@ fn foreign(case: Case<'_>) -> Case<'_> {
     }
 }
 
-/// CPUs that RPS of `device` can steer to: of its node, without those that are `full`, serve interrupts, or are siblings
+/// CPUs that RPS of `device` (`None`: one of another namespace) can steer to: of its node, without those that are `full`, serve interrupts, or are siblings
 /// of these. Less strict where that leaves none.
-pub(super) fn targets(case: Case<'_>, device: &str, full: &[u32]) -> Vec<u32> {
-    let node = case.host.devices.get(device).and_then(|nic| nic.node);
+pub(super) fn targets(case: Case<'_>, device: Option<&str>, full: &[u32]) -> Vec<u32> {
+    let nic = device.and_then(|device| case.host.devices.get(device));
+    let node = nic.and_then(|nic| nic.node);
     let node = node.or_else(|| full.first().and_then(|cpu| case.node_of(*cpu)));
     let cores = cores(case, node);
     let mut taken: BTreeSet<u32> = full.iter().copied().collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::threshold::{Key, Thresholds};
 use crate::model::{
     finding::Severity,
-    report::{Cpu, Drop, Report},
+    report::{Cpu, Drop, Napi, PerCpu, Report},
     topology::{Topology, Vector},
 };
 
@@ -134,13 +134,19 @@ impl<'a> Case<'a> {
     /// Packets polled from `device`, by CPU.
     pub(super) fn polled_by_cpu(self, device: &str) -> BTreeMap<u32, u64> {
         let mut polled = BTreeMap::new();
-        for napi in self.report.napi.iter().filter(|napi| napi.device == device) {
+        for napi in self.napi(device) {
             for (cpu, packets) in &napi.per_cpu {
                 let sum: &mut u64 = polled.entry(*cpu).or_default();
                 *sum = sum.saturating_add(*packets);
             }
         }
         polled
+    }
+
+    /// NAPI instances of `device`, which is one of tracer's namespace.
+    pub(super) fn napi(self, device: &str) -> impl Iterator<Item = &'a Napi> {
+        let all = self.report.napi.iter();
+        all.filter(move |napi| napi.device == device && napi.netns.is_none())
     }
 
     /// Harmful drops that `is` picks: their packets, and the drops, most packets first.
@@ -171,6 +177,11 @@ impl<'a> Case<'a> {
         let mut refused: BTreeMap<u32, u64> = rows
             .filter_map(|cpu| Some((cpu.cpu, cpu.softnet?.dropped)))
             .collect();
+        for (cpu, packets) in self.down() {
+            if let Some(sum) = refused.get_mut(&cpu) {
+                *sum = sum.saturating_sub(packets);
+            }
+        }
         let (_, drops) = self.lost(is_full_backlog);
         for (cpu, packets) in drops
             .iter()
@@ -186,6 +197,42 @@ impl<'a> Case<'a> {
         refused
     }
 
+    /// Packets by CPU that its backlog did not take because their device was going down, as far as drop reasons tell. The
+    /// kernel counts them as refused before 6.12; since then they have a reason of their own (`DEV_READY`).
+    fn down(self) -> PerCpu {
+        let mut down = PerCpu::new();
+        // 5.17 has reasons, but none for a full backlog.
+        if self.before(5, 18) {
+            return down;
+        }
+        let drops = self.report.drops.iter();
+        let drops = drops
+            .filter(|drop| drop.site == BACKLOG && drop.reason.as_deref() == Some("NOT_SPECIFIED"));
+        // Without a target: `netif_rx` queues on its own CPU.
+        for (cpu, packets) in
+            drops.flat_map(|drop| drop.per_target_cpu.as_ref().unwrap_or(&drop.per_cpu))
+        {
+            let sum = down.entry(*cpu).or_default();
+            *sum = sum.saturating_add(*packets);
+        }
+        down
+    }
+
+    /// Whether some of [`Self::refused`] may be packets of a device that was going down.
+    pub(super) fn may_be_down(self) -> bool {
+        let is_told = self.report.drop_totals.packets.is_some() && !self.before(5, 18);
+        self.before(6, 12) && !is_told
+    }
+
+    /// Whether the kernel is older than this; not if its release is not understood.
+    fn before(self, major: u32, minor: u32) -> bool {
+        let mut numbers = self.report.host.kernel.split(|c: char| !c.is_ascii_digit());
+        let mut number = || numbers.next()?.parse::<u32>().ok();
+        number()
+            .zip(number())
+            .is_some_and(|kernel| kernel < (major, minor))
+    }
+
     /// Events a second.
     pub(super) fn rate(self, events: u64) -> u64 {
         let per_s = u128::from(events) * 1_000_000_000 / u128::from(self.report.duration_ns.max(1));
@@ -193,9 +240,11 @@ impl<'a> Case<'a> {
     }
 }
 
+/// The function that puts packets into a backlog.
+const BACKLOG: &str = "enqueue_to_backlog";
+
 pub(super) fn is_full_backlog(drop: &Drop) -> bool {
-    drop.reason.as_deref() == Some("CPU_BACKLOG")
-        || drop.reason.is_none() && drop.site == "enqueue_to_backlog"
+    drop.reason.as_deref() == Some("CPU_BACKLOG") || drop.reason.is_none() && drop.site == BACKLOG
 }
 
 /// Time of all softirqs, traced or by the kernel's account, whichever saw more.

@@ -5,7 +5,10 @@ use super::{
     found::{Found, NOTHING, Verdict, With as _, step},
 };
 use crate::{
-    model::{finding::Severity, topology::Irqbalance},
+    model::{
+        finding::{Advice, Severity},
+        topology::Irqbalance,
+    },
     report::number::{of, ranges},
 };
 
@@ -59,34 +62,39 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         .alone()
 }
 
-fn ban(daemon: &Irqbalance, irqs: &[u32]) -> crate::model::finding::Advice {
-    let is_plain = |arg: &&String| {
-        arg.starts_with('-')
-            && !matches!(arg.as_str(), "--foreground" | "-f")
-            && arg
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_=,./".contains(c))
+/// Arguments as `$IRQBALANCE_ARGS` of the unit can carry them: words without quotes; `None` if one is none.
+/// `--foreground` stays: given twice it means the same.
+fn carried(daemon: &Irqbalance) -> Option<&[String]> {
+    let is_plain = |arg: &String| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:".contains(c);
+        !arg.is_empty() && arg.chars().all(is_plain)
     };
-    let mut args: Vec<String> = daemon
-        .args
-        .iter()
-        .skip(1)
-        .filter(is_plain)
-        .cloned()
-        .collect();
-    args.extend(irqs.iter().map(|irq| format!("--banirq={irq}")));
-    let file = "f=/etc/default/irqbalance; [ -d /etc/sysconfig ] && f=/etc/sysconfig/irqbalance";
-    let restart = "systemctl restart irqbalance";
-    step(
+    daemon.args.iter().all(is_plain).then_some(&daemon.args)
+}
+
+fn ban(daemon: &Irqbalance, irqs: &[u32]) -> Advice {
+    let bans: Vec<String> = irqs.iter().map(|irq| format!("--banirq={irq}")).collect();
+    let advice = step(
         "Make irqbalance leave these vectors alone, before pinning them",
         "it looks again every ten seconds and at each hotplug, and does what it thinks best",
-    )
-    .command(format!(
-        "{file}; printf '#tracer\\nIRQBALANCE_ARGS=\"%s\"\\n' \"{}\" >> $f; {restart}",
-        args.join(" ")
-    ))
-    .undo(format!("{file}; sed -i '/^#tracer$/,+1d' $f; {restart}"))
-    .risk(
-        "the restart moves other interrupts once; the file is that of Debian, Fedora and their kin",
-    )
+    );
+    let Some(args) = carried(daemon) else {
+        return advice.risk(format!(
+            "no command here, its present arguments need quotes: add {} to them by hand",
+            bans.join(" ")
+        ));
+    };
+    let args: Vec<&str> = args.iter().chain(&bans).map(String::as_str).collect();
+    // Debian's unit reads the first whether there is an /etc/sysconfig or not.
+    let file = "f=/etc/default/irqbalance; [ -f /etc/sysconfig/irqbalance ] && f=/etc/sysconfig/irqbalance";
+    let restart = "systemctl restart irqbalance";
+    advice
+        .command(format!(
+            "{file}; printf '#tracer\\nIRQBALANCE_ARGS=\"%s\"\\n' \"{}\" >> $f; {restart}",
+            args.join(" ")
+        ))
+        .undo(format!("{file}; sed -i '/^#tracer$/,+1d' $f; {restart}"))
+        .risk(
+            "the restart moves other interrupts once; the file is that of Debian, Fedora and their kin",
+        )
 }

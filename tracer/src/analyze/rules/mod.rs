@@ -64,6 +64,7 @@ pub const RULES: &[Rule] = &[
     rule(sockets::SLOW_READER, sockets::slow_reader, &[]),
     rule(sockets::SOCKET_BACKLOG, sockets::socket_backlog, &[]),
     rule(sockets::LISTEN, sockets::listen, &[]),
+    rule(sockets::SYN_QUEUE, sockets::syn_queue, &[]),
     rule(sockets::CONNTRACK, sockets::conntrack, &[]),
     rule(
         wait::ID,
@@ -96,7 +97,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(polling::SUSTAINED, polling::sustained, &[single_cpu::ID]),
     rule(polling::THREADED, polling::threaded, &[]),
-    rule(sockets::FIREWALL, sockets::firewall, &[]),
+    rule(sockets::FIREWALL, sockets::firewall, &[sockets::CONNTRACK]),
     rule(ledger::ORDINARY, ledger::ordinary, &[]),
 ];
 
@@ -115,24 +116,16 @@ pub fn diagnose(case: Case<'_>) -> (Vec<Finding>, Vec<Abstained>) {
         }
     }
     heed_irqbalance(&mut found);
-    (fold(found), abstained)
+    let mut findings = fold(found);
+    ban_first(&mut findings);
+    (findings, abstained)
 }
 
 /// Where another finding advises to pin interrupts, irqbalance would undo that.
 fn heed_irqbalance(found: &mut [Found]) {
-    let pins = |found: &Found| {
-        let mut commands = found
-            .finding
-            .advice
-            .iter()
-            .filter_map(|advice| advice.command.as_ref());
-        found.finding.rule != irqbalance::ID
-            && commands
-                .any(|command| command.contains("smp_affinity_list") && command.contains("echo"))
-    };
     let Some(cpus) = found
         .iter()
-        .find(|found| pins(found))
+        .find(|found| pins(&found.finding))
         .map(|found| found.cpus.clone())
     else {
         return;
@@ -144,6 +137,49 @@ fn heed_irqbalance(found: &mut [Found]) {
         daemon.finding.severity = Severity::Warning;
         daemon.cpus.extend(&cpus);
     }
+}
+
+/// Whether it advises to pin interrupts.
+fn pins(finding: &Finding) -> bool {
+    let commands = finding.advice.iter();
+    let mut commands = commands.filter_map(|advice| advice.command.as_ref());
+    finding.rule != irqbalance::ID
+        && commands.any(|command| command.contains("smp_affinity_list") && command.contains("echo"))
+}
+
+/// irqbalance is told to leave vectors alone before the first step that pins any, and only there.
+fn ban_first(findings: &mut [Finding]) {
+    let Some(daemon) = first(findings, &|finding| finding.rule == irqbalance::ID) else {
+        return;
+    };
+    let ban = daemon.advice.clone();
+    let Some(parent) = first(findings, &pins) else {
+        return;
+    };
+    let rule = parent.rule.clone();
+    parent.advice.splice(0..0, ban);
+    if let Some(daemon) = first(findings, &|finding| finding.rule == irqbalance::ID) {
+        daemon.advice = vec![found::step(
+            format!("Do the first step of {rule} before the others"),
+            "irqbalance would move what they pin",
+        )];
+    }
+}
+
+/// The first that `is`, in the order told.
+fn first<'a>(
+    findings: &'a mut [Finding],
+    is: &dyn Fn(&Finding) -> bool,
+) -> Option<&'a mut Finding> {
+    for finding in findings {
+        if is(finding) {
+            return Some(finding);
+        }
+        if let Some(found) = first(&mut finding.follows, is) {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// Ranks, and puts each finding under the one that it follows from. `found` is in the order of the rules.

@@ -8,7 +8,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::finding::Severity,
+    model::{finding::Severity, topology::ChannelKind},
     report::number::{count, duration, ranges},
 };
 
@@ -143,13 +143,14 @@ pub(super) fn single_queue(case: Case<'_>) -> Verdict {
         if let Some(most) = most {
             let then = most.min(u32::try_from(online).unwrap_or(most));
             let device = quote(name);
+            let kind = nic.channel_kind.unwrap_or(ChannelKind::Combined).word();
             let advice = step(
                 format!("Give {name} {then} queues"),
                 "the device then spreads flows itself",
             );
             one = one.advice([advice
-                .command(format!("ethtool -L {device} combined {then}"))
-                .undo(format!("ethtool -L {device} combined 1"))
+                .command(format!("ethtool -L {device} {kind} {then}"))
+                .undo(format!("ethtool -L {device} {kind} 1"))
                 .risk("resets the device: a moment without packets")]);
         } else if let Some(plan) = plan(case, name) {
             // Receive and transmit interrupts of the queue share a core by the plan.

@@ -1,10 +1,13 @@
 //! Where the interrupts of a device should go, and which CPUs are left for others: one vector a physical core, on the
 //! device's node, online CPUs only; the siblings of interrupt cores stay free.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
-    case::Case,
+    case::{Case, share},
     command::{affinity, list, mask, rx_queues, sysctl},
     found::{With as _, step},
     shared_cpu,
@@ -19,6 +22,8 @@ use crate::{
 const THREADS_PER_QUEUE: usize = 4;
 /// Cores for each that is given to interrupts alone (seastar's perftune).
 const CORES_PER_IRQ_CORE: usize = 16;
+/// A device with less than this share of the busiest one's packets gets no cores of its own, %.
+const MINOR_PERCENT: u64 = 1;
 /// Entries of the flow table of RFS (kernel scaling.rst).
 const FLOWS: u64 = 32_768;
 
@@ -76,10 +81,18 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
     let queues = rank(&vectors);
     let count = queues.values().collect::<BTreeSet<_>>().len();
     let victims = !shared_cpu::victims(case).is_empty();
-    let k = irq_cores(case, &cores, count, victims);
-    let (ours, others) = cores.split_at(k);
-    let irq_cpus: Vec<u32> = ours.iter().map(|core| core[0]).collect();
-    let mut spare: Vec<Vec<u32>> = others.to_vec();
+    let shares = shares(case, device, node, &cores, victims);
+    let ours = shares.get(device)?.clone();
+    let irq_cpus: Vec<u32> = cores[ours.clone()].iter().map(|core| core[0]).collect();
+    let is_given = |at: &usize| shares.values().any(|share| share.contains(at));
+    let without = |is_taken: &dyn Fn(&usize) -> bool| -> Vec<Vec<u32>> {
+        let cores = cores.iter().enumerate().filter(|(at, _)| !is_taken(at));
+        cores.map(|(_, core)| core.clone()).collect()
+    };
+    let mut spare = without(&is_given);
+    if spare.is_empty() {
+        spare = without(&|at| ours.contains(at));
+    }
     let rest_is_remote = victims && spare.is_empty();
     if rest_is_remote {
         let here: BTreeSet<u32> = cores.iter().flatten().copied().collect();
@@ -138,6 +151,39 @@ fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
     ranks
         .map(|(at, (irq, vector))| (*irq, vector.queue.and_then(of_queue).unwrap_or(at)))
         .collect()
+}
+
+/// Which of `cores` the interrupts of each device of `node` with traffic get, and those of `device`: each behind those
+/// given out before, by name, or from the first again where they do not suffice.
+fn shares<'a>(
+    case: Case<'a>,
+    device: &'a str,
+    node: Option<u32>,
+    cores: &[Vec<u32>],
+    victims: bool,
+) -> BTreeMap<&'a str, Range<usize>> {
+    // A core stays for the process.
+    let end = (cores.len() - usize::from(victims)).max(1);
+    let all = case.devices().into_iter().map(|name| case.received(name));
+    let most = all.max().unwrap_or(0);
+    let mut shares = BTreeMap::new();
+    let mut at = 0;
+    for name in case.devices() {
+        let vectors = case.vectors(name);
+        let nic = case.host.devices.get(name).and_then(|nic| nic.node);
+        let of_vectors = || vectors.iter().find_map(|(_, vector)| vector.node);
+        let is_near = nic.or_else(of_vectors) == node;
+        let is_active = share(case.received(name), most) >= MINOR_PERCENT;
+        if name != device && (vectors.is_empty() || !is_near || !is_active) {
+            continue;
+        }
+        let count = rank(&vectors).values().collect::<BTreeSet<_>>().len();
+        let k = irq_cores(case, cores, count.max(1), victims);
+        let first = if at + k <= end { at } else { 0 };
+        at = first + k;
+        shares.insert(name, first..at);
+    }
+    shares
 }
 
 /// How many cores interrupts get.
@@ -279,10 +325,12 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
     let now = case.sysctl(TABLE)?;
     let queues = &case.host.devices.get(device)?.rx_queues;
     let is_off = queues.values().all(|queue| queue.rps_flow_cnt == Some(0));
+    // What is set is not made smaller.
     if now > 0 && !is_off || queues.is_empty() {
         return None;
     }
-    let each = (FLOWS / queues.len() as u64).max(1).to_string();
+    let entries = now.max(FLOWS);
+    let each = (entries / queues.len() as u64).max(1).to_string();
     let count = |queue: &crate::model::topology::RxQueue| Some(queue.rps_flow_cnt?.to_string());
     let (flows, back) = rx_queues(case, device, "rps_flow_cnt", &each, count);
     let advice = step(
@@ -293,7 +341,7 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         advice
             .command(format!(
                 "{}; {flows}",
-                sysctl(case, TABLE, &FLOWS.to_string())
+                sysctl(case, TABLE, &entries.to_string())
             ))
             .undo(format!(
                 "{}; {}",

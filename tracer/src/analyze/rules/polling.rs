@@ -12,6 +12,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::{Cpu, Irq},
+        topology::Nic,
     },
     report::number::{count, of, ranges, ratio},
 };
@@ -138,6 +139,7 @@ pub(super) fn threaded(case: Case<'_>) -> Verdict {
         let of_queues = nic.rx_queues.values().filter_map(|queue| queue.napi_pid);
         let of_instances = nic.napi.values().filter_map(|napi| napi.pid);
         let pids: BTreeSet<u32> = of_queues.chain(of_instances).collect();
+        let back = unpin(&pids, nic);
         let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         let cores = super::plan::cores(case, nic.node);
         let cpus: Vec<u32> = cores
@@ -152,15 +154,35 @@ pub(super) fn threaded(case: Case<'_>) -> Verdict {
             format!("Pin the NAPI threads of {name}"),
             "they are tasks: taskset and priorities decide where they run, not smp_affinity",
         );
-        Some(advice.command(format!(
+        let advice = advice.command(format!(
             "for p in {}; do taskset -cp {list} $p; done",
             pids.join(" ")
-        )))
+        ));
+        Some(match back {
+            Some(back) => advice.undo(back),
+            None => advice.risk(
+                "where they may run now is not known: note taskset -cp PID of each to undo it",
+            ),
+        })
     });
     let found = found.advice(pins.collect::<Vec<_>>());
     found
         .useless("netdev_budget and RPS by NET_RX load: read the NAPI table instead")
         .alone()
+}
+
+/// Lets NAPI threads run where they may now; `None` if that is not known of one.
+fn unpin(pids: &BTreeSet<u32>, nic: &Nic) -> Option<String> {
+    let allowed = |pid: &u32| {
+        let mut napi = nic.napi.values();
+        let napi = napi.find(|napi| napi.pid == Some(*pid) && !napi.allowed.is_empty())?;
+        Some(format!("{pid}:{}", ranges(napi.allowed.iter().copied())))
+    };
+    let each: Option<Vec<String>> = pids.iter().map(allowed).collect();
+    Some(format!(
+        "for v in {}; do taskset -cp ${{v#*:}} ${{v%%:*}}; done",
+        each?.join(" ")
+    ))
 }
 
 /// One interrupt for hardly more than one packet.
@@ -186,7 +208,7 @@ pub(super) fn irq_rate(case: Case<'_>) -> Verdict {
 }
 
 fn device_rate(case: Case<'_>, device: &str) -> Option<Found> {
-    let napi = case.report.napi.iter().filter(|napi| napi.device == device);
+    let napi = case.napi(device);
     let (polls, packets) = napi.fold((0u64, 0u64), |(polls, packets), napi| {
         (
             polls.saturating_add(napi.polls),

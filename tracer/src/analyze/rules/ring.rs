@@ -12,16 +12,18 @@ use crate::{
         report::Device,
         topology::Range,
     },
-    report::number::{count, of, percent},
+    report::number::{count, of, percent, times},
 };
 
 pub(super) const ID: &str = "ring-overrun";
+
+/// Counts how often the ring was seen empty, not packets (Intel's RNBC: `rx_no_buffer_count`).
+const RAN_DRY: &str = "no_buffer";
 
 /// Parts of the names by which drivers count packets that found no descriptor.
 const NAMES: &[&str] = &[
     "rx_missed",
     "no_dma_resource",
-    "no_buffer",
     "out_of_buffer",
     "rx_fifo_err",
     "rx_discards_phy",
@@ -87,6 +89,11 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
     let mut found = Found::new(ID, Severity::Critical, summary)
         .on(polled.iter().filter(|(_, n)| **n > 0).map(|(cpu, _)| *cpu))
         .evidence(counter, of(packets, "packet"), source);
+    let dry = device.driver_stats.iter();
+    for (name, n) in dry.filter(|(name, n)| name.contains(RAN_DRY) && **n > 0) {
+        let source = format!("ethtool -S {}", device.name);
+        found = found.evidence(format!("{name}: the ring ran dry"), times(*n), source);
+    }
     if let Some(ring) = ring {
         let max = ring
             .max

@@ -13,7 +13,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::Cpu,
-        topology::Process,
+        topology::{Cpuset, Process},
     },
     report::number::{duration, of, ranges},
 };
@@ -55,9 +55,15 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     for Victim { process, cpus } in victims.iter().take(TOLD) {
         let on = cpus.iter().filter_map(|cpu| process.ran_on.get(cpu));
         let on = on.copied().fold(0, u64::saturating_add);
+        let cpus = ranges(cpus.iter().copied());
+        let on_cpu = if is_bound(process) {
+            format!("{} on CPU {cpus}", name(process))
+        } else {
+            format!("threads of {} that last ran on CPU {cpus}", name(process))
+        };
         found = found
             .evidence(
-                format!("{} on CPU {}", name(process), ranges(cpus.iter().copied())),
+                on_cpu,
                 format!(
                     "{} of its {}",
                     duration(on, true),
@@ -135,10 +141,20 @@ fn summary(case: Case<'_>, first: &Victim<'_>, all: usize, device: Option<&str>)
         Some((_, device)) => format!("the NET_RX of {device}"),
         None => "NET_RX".to_owned(),
     };
+    let measured = if is_bound(first.process) {
+        ""
+    } else {
+        " (it last ran there)"
+    };
     format!(
-        "{}{others} shares CPU {cpus} with {with}",
+        "{}{others} shares CPU {cpus} with {with}{measured}",
         name(first.process)
     )
+}
+
+/// Whether it can run nowhere else. The kernel tells of a thread only how long it ran, and where last.
+fn is_bound(process: &Process) -> bool {
+    process.allowed.len() == 1 && process.threads_allowed.len() <= 1 && !process.threads_differ
 }
 
 /// `redis-server (pid 812, tcp/6379)`.
@@ -274,53 +290,74 @@ pub(super) fn move_all(processes: &[&Process], rest: &[u32], where_to: &str) -> 
 /// Moves a process; where its cpuset forbids that, moves the cpuset.
 fn pin(process: &Process, rest: &[u32], where_to: &str) -> Advice {
     let to = list(rest);
-    let now = list(&process.allowed);
-    let advice =
-        step(format!("Move {} to CPUs {to}", name(process)), where_to).risk(if process.realtime {
-            "it has a real-time priority: on its new CPUs it starves what runs there"
-        } else {
-            "threads that it starts later inherit this; a restart forgets it"
-        });
     let outside = rest.iter().any(|cpu| !process.allowed.contains(cpu));
-    let (command, revert) = match process.cpuset.as_deref().filter(|_| outside) {
-        Some(path) => confine(path, &to, &now),
-        None => (
-            format!("taskset -acp {to} {}", process.pid),
-            format!("taskset -acp {now} {}", process.pid),
-        ),
+    if let Some(path) = process.cpuset.as_deref().filter(|_| outside) {
+        return match &process.confined_by {
+            Some(group) if group.own => confine(process, path, group, &to, where_to),
+            _ => step(
+                format!(
+                    "Let {} run on CPUs {to}: the control group {path} keeps it off them",
+                    name(process)
+                ),
+                where_to,
+            )
+            .risk(
+                "no command here: that group holds other processes, too, which would all move; give this one a group of \
+                 its own, or change its unit or container",
+            ),
+        };
+    }
+    let risk = if process.realtime {
+        "it has a real-time priority: on its new CPUs it starves what runs there"
+    } else {
+        "threads that it starts later inherit this; a restart forgets it"
     };
-    let advice = advice.command(command);
+    let advice = step(format!("Move {} to CPUs {to}", name(process)), where_to)
+        .command(format!("taskset -acp {to} {}", process.pid));
+    if process.threads_differ || !process.threads_allowed.is_empty() {
+        return advice.risk(format!(
+            "cannot be undone by one command: its threads have different masks now, which taskset -acp {} lists; {risk}",
+            process.pid
+        ));
+    }
+    let advice = advice.risk(risk);
     if process.allowed.is_empty() {
         advice
     } else {
-        advice.undo(revert)
+        let now = list(&process.allowed);
+        advice.undo(format!("taskset -acp {now} {}", process.pid))
     }
 }
 
-fn confine(path: &str, to: &str, now: &str) -> (String, String) {
-    let unit = path
-        .rsplit('/')
-        .find(|part| !part.is_empty())
-        .unwrap_or_default();
-    if [".service", ".scope", ".slice"]
+/// Moves the control group of a process, which is its own.
+fn confine(process: &Process, path: &str, group: &Cpuset, to: &str, where_to: &str) -> Advice {
+    let advice = step(
+        format!(
+            "Move {} to CPUs {to}, with all processes of its control group {path}",
+            name(process)
+        ),
+        where_to,
+    )
+    .risk("every process of the group moves; a restart of the unit or container forgets it");
+    let unit = path.rsplit('/').next().unwrap_or_default();
+    let is_unit = [".service", ".scope"]
         .iter()
-        .any(|kind| unit.ends_with(kind))
-    {
-        let set = |cpus: &str| {
-            format!(
-                "systemctl set-property --runtime {} AllowedCPUs={cpus}",
-                quote(unit)
-            )
-        };
-        return (set(to), set(now));
-    }
-    let path = path.trim_end_matches('/');
-    let path = if path.starts_with("/sys/") {
-        path.to_owned()
+        .any(|kind| unit.ends_with(kind));
+    let is_list = |c: char| c.is_ascii_digit() || ",-".contains(c);
+    let now = Some(&group.cpus).filter(|now| !now.is_empty() && now.chars().all(is_list));
+    let (command, revert) = if group.version == 2 && is_unit {
+        // systemd writes the file again when it reloads.
+        let unit = quote(unit);
+        let set =
+            |cpus: &str| format!("systemctl set-property --runtime {unit} AllowedCPUs={cpus}");
+        (set(to), now.map(|now| set(now)))
     } else {
-        format!("/sys/fs/cgroup/{}", path.trim_start_matches('/'))
+        let file = quote(&format!("{}/cpuset.cpus", group.dir.trim_end_matches('/')));
+        let set = |cpus: &str| format!("echo {cpus} > {file}");
+        (set(to), now.map(|now| set(now)))
     };
-    let file = quote(&format!("{path}/cpuset.cpus"));
-    let set = |cpus: &str| format!("echo {cpus} > {file}");
-    (set(to), set(now))
+    Advice {
+        revert,
+        ..advice.command(command)
+    }
 }

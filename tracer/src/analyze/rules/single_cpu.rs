@@ -7,7 +7,11 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Severity, report::Cpu, topology::Nic},
+    model::{
+        finding::Severity,
+        report::Cpu,
+        topology::{ChannelKind, Nic},
+    },
     report::number::{count, duration, of, percent},
 };
 
@@ -34,7 +38,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     }
     let funnels = funnels(case, cpu.cpu);
-    let refused = cpu.softnet.map_or(0, |row| row.dropped);
+    let refused = case.refused().get(&cpu.cpu).copied().unwrap_or(0);
     // A CPU that loses packets at less than full load has bursts; that everything was pointed at it is still the cause.
     let overflows = refused > 0 && funnels.iter().any(Funnel::is_set_up);
     if !case.is_saturated(cpu) && !overflows {
@@ -253,6 +257,11 @@ impl Funnel<'_> {
     /// The device could have more queues than it has.
     fn more_queues(&self, plan: &Plan) -> Option<crate::model::finding::Advice> {
         let channels = self.nic?.channels?;
+        let kind = self
+            .nic?
+            .channel_kind
+            .unwrap_or(ChannelKind::Combined)
+            .word();
         let cores = u32::try_from(plan.irq_cpus.len() + plan.rest.len()).ok()?;
         let most = channels.max?.min(cores);
         if self.queues > 1 || most <= channels.now.max(1) {
@@ -269,14 +278,14 @@ impl Funnel<'_> {
         );
         Some(
             advice
-                .command(format!("ethtool -L {device} combined {most}"))
-                .undo(format!("ethtool -L {device} combined {}", channels.now))
+                .command(format!("ethtool -L {device} {kind} {most}"))
+                .undo(format!("ethtool -L {device} {kind} {}", channels.now))
                 .risk("resets the device: a moment without packets"),
         )
     }
 
     fn virtual_device(&self, case: Case<'_>, found: Found) -> Found {
-        let targets = super::backlog::targets(case, self.device, &[self.cpu]);
+        let targets = super::backlog::targets(case, Some(self.device), &[self.cpu]);
         if targets.is_empty() {
             return found;
         }

@@ -10,6 +10,7 @@ use crate::{
     model::{
         event::What,
         finding::{Advice, Severity},
+        report::Drop,
         topology::Process,
     },
     report::number::{count, of},
@@ -18,8 +19,11 @@ use crate::{
 pub(super) const SLOW_READER: &str = "slow-reader";
 pub(super) const SOCKET_BACKLOG: &str = "socket-backlog";
 pub(super) const LISTEN: &str = "listen-overflow";
+pub(super) const SYN_QUEUE: &str = "syn-queue-overflow";
 pub(super) const CONNTRACK: &str = "conntrack-full";
 pub(super) const FIREWALL: &str = "firewall";
+
+const SOMAXCONN: &str = "net.core.somaxconn";
 
 const NO_IRQ_KNOB: &str =
     "interrupt affinity, RPS, netdev_max_backlog, ring sizes: the packets had passed all of these";
@@ -80,11 +84,20 @@ pub(super) fn slow_reader(case: Case<'_>) -> Verdict {
     }
     let reader = reader(case, "SOCKET_RCVBUFF");
     let who = match &reader {
-        Some((port, Some(process))) => format!(
-            ", for example {} (pid {}) on {port}",
-            process.name, process.pid
-        ),
-        Some((port, None)) => format!(", for example on {port}"),
+        Some(Reader {
+            port,
+            process,
+            sure,
+        }) => match process {
+            Some(Process { name, pid, .. }) if *sure => {
+                format!(", for example {name} (pid {pid}) on {port}")
+            }
+            Some(Process { name, pid, .. }) => format!(
+                ", for example on {port} ({name}, pid {pid}, is a process with a socket on that port, perhaps in another \
+                 namespace)"
+            ),
+            None => format!(", for example on {port}"),
+        },
         None => String::new(),
     };
     let summary = format!(
@@ -122,30 +135,48 @@ fn larger_buffer(case: Case<'_>) -> Option<Advice> {
     )
 }
 
-/// Port, and who has it, of a sample drop for `reason`.
-fn reader<'a>(case: Case<'a>, reason: &str) -> Option<(String, Option<&'a Process>)> {
-    let port = case
-        .report
-        .samples
-        .drops
-        .iter()
-        .find_map(|event| match &event.what {
-            What::Drop {
-                reason: Some(why),
-                flow: Some(flow),
-                ..
-            } if why == reason => {
-                let protocol = if flow.protocol == 6 { "tcp" } else { "udp" };
-                Some(format!("{protocol}/{}", flow.destination_port?))
-            }
-            _ => None,
-        })?;
-    let process = case
-        .host
-        .processes
-        .iter()
-        .find(|process| process.ports.contains(&port));
-    Some((port, process))
+/// Who should have read a dropped packet.
+struct Reader<'a> {
+    port: String,
+    process: Option<&'a Process>,
+    /// The process has that port in the packet's network namespace.
+    sure: bool,
+}
+
+/// The reader of a sample drop for `reason`.
+fn reader<'a>(case: Case<'a>, reason: &str) -> Option<Reader<'a>> {
+    let mut drops = case.report.samples.drops.iter();
+    let (port, netns) = drops.find_map(|event| match &event.what {
+        What::Drop {
+            reason: Some(why),
+            flow: Some(flow),
+            device,
+            netns,
+            ..
+        } if why == reason => {
+            let protocol = if flow.protocol == 6 { "tcp" } else { "udp" };
+            let port = format!("{protocol}/{}", flow.destination_port?);
+            // A namespace is not known of a packet without a device, nor of `if3` alone.
+            let is_known = device.as_deref().is_some_and(|device| {
+                netns.is_some() || !device.starts_with("if") || !device.ends_with(char::is_numeric)
+            });
+            Some((port, is_known.then_some(netns.as_deref())))
+        }
+        _ => None,
+    })?;
+    let has_port = |process: &&Process| process.ports.contains(&port);
+    let is_there = |process: &&Process| {
+        process.netns_inode.is_some() && netns == Some(process.netns.as_deref())
+    };
+    let may_be = |process: &&Process| netns.is_none() || process.netns_inode.is_none();
+    let mut all = case.host.processes.iter();
+    let mut others = case.host.processes.iter();
+    let sure = all.find(|process| has_port(process) && is_there(process));
+    Some(Reader {
+        process: sure.or_else(|| others.find(|process| has_port(process) && may_be(process))),
+        sure: sure.is_some(),
+        port,
+    })
 }
 
 pub(super) fn socket_backlog(case: Case<'_>) -> Verdict {
@@ -173,9 +204,7 @@ pub(super) fn socket_backlog(case: Case<'_>) -> Verdict {
 }
 
 pub(super) fn listen(case: Case<'_>) -> Verdict {
-    const SOMAXCONN: &str = "net.core.somaxconn";
-    let is_counter =
-        |name: &str| name.ends_with("ListenOverflows") || name.ends_with("ReqQFullDrop");
+    let is_counter = |name: &str| name.ends_with("ListenOverflows");
     let loss = Loss::of(case, &["TCP_LISTEN_OVERFLOW"], is_counter);
     if loss.is_unknown(case) {
         return Err(UNKNOWN.to_owned());
@@ -184,8 +213,8 @@ pub(super) fn listen(case: Case<'_>) -> Verdict {
         return NOTHING;
     }
     let summary = format!(
-        "{} found the accept queue of a listening socket full: the application accepts too slowly",
-        of(loss.packets, "new connection")
+        "{} to connect found the accept queue of a listening socket full: the application accepts too slowly",
+        of(loss.packets, "attempt")
     );
     let found = Found::new(LISTEN, case.loss(loss.packets), summary);
     let found = loss.testify(found, "TCP_LISTEN_OVERFLOW").advice([step(
@@ -216,17 +245,90 @@ fn connections(case: Case<'_>) -> Option<(u64, u64)> {
     case.sysctl(CONNTRACK_COUNT).zip(case.sysctl(CONNTRACK_MAX))
 }
 
+/// `TCPReqQFullDrop`: `tcp_syn_flood_action` without SYN cookies. Such a queue is as long as the listen backlog; half-open
+/// connections also end at `tcp_max_syn_backlog` then (`tcp_conn_request`).
+pub(super) fn syn_queue(case: Case<'_>) -> Verdict {
+    const COOKIES: &str = "net.ipv4.tcp_syncookies";
+    const LENGTH: &str = "net.ipv4.tcp_max_syn_backlog";
+    let loss = Loss::of(case, &[], |name| name.ends_with("TCPReqQFullDrop"));
+    if case.report.protocols.is_empty() && loss.traced.is_none() {
+        return Err("TCPReqQFullDrop: no protocol counter changed".to_owned());
+    }
+    if loss.packets == 0 {
+        return NOTHING;
+    }
+    let summary = format!(
+        "{} to connect found the SYN queue of a listening socket full, and SYN cookies are off",
+        of(loss.packets, "attempt")
+    );
+    let found = Found::new(SYN_QUEUE, case.loss(loss.packets), summary);
+    let cookies = case.sysctl(COOKIES).filter(|now| *now == 0).map(|now| {
+        step(
+            "Switch SYN cookies on",
+            "a full queue then refuses nobody, flood or not",
+        )
+        .command(sysctl(case, COOKIES, "1"))
+        .undo(sysctl(case, COOKIES, &now.to_string()))
+        .risk("a connection made by a cookie has fewer TCP options while the queue is full")
+    });
+    let both = case.sysctl(SOMAXCONN).zip(case.sysctl(LENGTH));
+    let larger = both.and_then(|(accept, now)| {
+        let longest = accept.checked_mul(2).filter(|longest| *longest <= 65_535)?;
+        let then = doubled(now)?;
+        let set = |accept: u64, length: u64| {
+            [
+                sysctl(case, SOMAXCONN, &accept.to_string()),
+                sysctl(case, LENGTH, &length.to_string()),
+            ]
+            .join("; ")
+        };
+        let advice = step(
+            format!(
+                "Raise somaxconn from {} to {} and tcp_max_syn_backlog from {} to {}",
+                count(accept),
+                count(longest),
+                count(now),
+                count(then)
+            ),
+            "the queue is as long as listen()'s backlog, at most somaxconn, if the application asks for as much and is \
+             restarted; without cookies tcp_max_syn_backlog is a second limit",
+        );
+        Some(
+            advice
+                .command(set(longest, then))
+                .undo(set(accept, now))
+                .risk("memory for each half-open connection, which a SYN flood fills as well"),
+        )
+    });
+    loss.testify(found, "")
+        .advice(cookies)
+        .advice(larger)
+        .useless(NO_IRQ_KNOB)
+        .alone()
+}
+
+/// Entries of the connection table, and how many it takes; `None` while it has room, or if it is not known.
+fn full_table(case: Case<'_>) -> Option<(u64, u64)> {
+    let (used, max) = connections(case)?;
+    (max > 0 && share(used, max) >= case.limit(Key::Conntrack)).then_some((used, max))
+}
+
+fn executed_on(drops: &[&Drop]) -> Vec<u32> {
+    let cpus = drops.iter().flat_map(|drop| drop.per_cpu.keys());
+    cpus.copied().collect()
+}
+
 pub(super) fn conntrack(case: Case<'_>) -> Verdict {
-    let Some((used, max)) = connections(case) else {
+    if connections(case).is_none() {
         return Err(
             "nf_conntrack_count and nf_conntrack_max: not readable, or conntrack is not loaded"
                 .to_owned(),
         );
-    };
-    if max == 0 || share(used, max) < case.limit(Key::Conntrack) {
-        return NOTHING;
     }
-    let (lost, _) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let Some((used, max)) = full_table(case) else {
+        return NOTHING;
+    };
+    let (lost, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
     let severity = if lost > 0 && used >= max {
         case.loss(lost)
     } else {
@@ -238,11 +340,13 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
         count(used),
         count(max)
     );
-    let found = Found::new(CONNTRACK, severity, summary).evidence(
-        "connections, at most",
-        format!("{}, {}", count(used), count(max)),
-        "nf_conntrack_count, nf_conntrack_max",
-    );
+    let found = Found::new(CONNTRACK, severity, summary)
+        .on(executed_on(&drops))
+        .evidence(
+            "connections, at most",
+            format!("{}, {}", count(used), count(max)),
+            "nf_conntrack_count, nf_conntrack_max",
+        );
     let found = if lost > 0 {
         found.evidence(
             "drops for NETFILTER_DROP, by the full table or by a rule",
@@ -292,11 +396,15 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
         .as_deref()
         .map(|device| format!(", most on {device}"))
         .unwrap_or_default();
-    let summary = format!(
-        "a firewall rule dropped {}{on}: policy, not an interrupt problem",
-        of(packets, "packet")
-    );
+    let packets_on = format!("{}{on}", of(packets, "packet"));
+    // Both drop for the same reason.
+    let summary = if full_table(case).is_some() {
+        format!("a rule or the full connection table dropped {packets_on}: no interrupt problem")
+    } else {
+        format!("a firewall rule dropped {packets_on}: policy, not an interrupt problem")
+    };
     Found::new(FIREWALL, Severity::Info, summary)
+        .on(executed_on(&drops))
         .evidence(
             "drops for NETFILTER_DROP",
             of(packets, "packet"),

@@ -8,6 +8,7 @@ use super::{
     wait,
 };
 use crate::{
+    kernel::hz::usecs_to_jiffies,
     model::{
         finding::{Advice, Severity},
         report::Cpu,
@@ -123,11 +124,13 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
             count(*packets)
         ));
     }
+    let is_here = |cpu: &u32| squeezed.iter().any(|(squeezed, _)| squeezed.cpu == *cpu);
     if let Some(device) = case
         .report
         .devices
         .iter()
-        .find(|device| device.rx_missed > 0)
+        .filter(|device| device.rx_missed > 0)
+        .find(|device| received_on(case, &device.name).iter().any(is_here))
     {
         return Some(format!(
             "{} missed {} packets",
@@ -145,6 +148,17 @@ fn beside(case: Case<'_>, squeezed: &[(&Cpu, u64)]) -> Option<String> {
         return None;
     }
     Some(format!("NET_RX waited {} µs there (p99)", count(worst)))
+}
+
+/// CPUs that polled `device`; those that its interrupts came to, where polls are not traced.
+fn received_on(case: Case<'_>, device: &str) -> Vec<u32> {
+    let polled = case.polled_by_cpu(device);
+    if !polled.is_empty() {
+        return polled.into_keys().collect();
+    }
+    let irqs = case.report.irqs.iter();
+    let irqs = irqs.filter(|irq| irq.device.as_deref() == Some(device));
+    irqs.flat_map(|irq| irq.per_cpu.keys().copied()).collect()
 }
 
 fn budget(case: Case<'_>) -> Option<Advice> {
@@ -174,7 +188,18 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
             ),
         ));
     }
-    let then = now.saturating_mul(2).min(cap);
+    let tick_ns = case.host.tick_ns.unwrap_or(0);
+    let then = now.saturating_mul(2).max(2 * tick_ns / 1_000).min(cap);
+    if then <= now || tick_ns > 0 && ticks(then, tick_ns) <= ticks(now, tick_ns) {
+        return Some(step(
+            format!("Leave netdev_budget_usecs at {}", count(now)),
+            format!(
+                "the kernel measures it in ticks, here of {} µs: up to {} µs no value gives more of them",
+                count(tick_ns / 1_000),
+                count(cap)
+            ),
+        ));
+    }
     let advice = step(
         format!(
             "Raise netdev_budget_usecs from {} to {}",
@@ -189,4 +214,8 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
             .undo(sysctl(case, USECS, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )
+}
+
+fn ticks(usecs: u64, tick_ns: u64) -> u64 {
+    usecs_to_jiffies(u32::try_from(usecs).unwrap_or(u32::MAX), tick_ns)
 }

@@ -272,16 +272,20 @@ impl Thresholds {
             .collect()
     }
 
-    /// The defaults but for those of `values` that there are.
+    /// Those that are not the table's, by name.
     #[must_use]
-    pub fn from_names(values: &BTreeMap<String, u64>) -> Self {
-        let mut thresholds = Self::default();
-        for threshold in &TABLE {
-            if let Some(value) = values.get(threshold.name) {
-                thresholds.0[threshold.key as usize] = *value;
-            }
-        }
-        thresholds
+    pub fn changed(&self) -> BTreeMap<String, u64> {
+        let all = TABLE.iter().map(|one| (one, self.get(one.key)));
+        all.filter(|(one, value)| one.value != *value)
+            .map(|(one, value)| (one.name.to_owned(), value))
+            .collect()
+    }
+
+    /// The table's but for these, by name; names that it does not have are passed over.
+    #[must_use]
+    pub fn changed_to(values: &BTreeMap<String, u64>) -> Self {
+        let of = |one: &Threshold| values.get(one.name).copied().unwrap_or(one.value);
+        Self(TABLE.map(|one| of(&one)))
     }
 
     /// Overrides one.
@@ -336,6 +340,9 @@ mod tests {
         thresholds.set("softirq-busy=90".parse().unwrap());
         assert_eq!(thresholds.get(Key::SoftirqBusy), 90);
         assert_eq!(thresholds.get(Key::NetRxShare), 60);
+        let changed = thresholds.changed();
+        assert_eq!(changed, [("softirq-busy".to_owned(), 90)].into());
+        assert_eq!(Thresholds::changed_to(&changed), thresholds);
     }
 
     #[test]

@@ -130,6 +130,7 @@ pub fn summarize(window: &Window, facts: &Facts, kept: Option<&Kept>) -> Report 
         samples: kept.map(|kept| kept.samples.clone()).unwrap_or_default(),
         drops: drops.shown,
         findings: Vec::new(),
+        thresholds: facts.thresholds.changed(),
         abstained: Vec::new(),
         topology: kept.and_then(|_| facts.topology.clone()),
         protocols: window.protocols.clone(),
@@ -144,6 +145,12 @@ pub fn summarize(window: &Window, facts: &Facts, kept: Option<&Kept>) -> Report 
     if kept.is_some() && !facts.processes.is_empty() {
         let topology = report.topology.get_or_insert_default();
         topology.processes.clone_from(&facts.processes);
+        for process in &mut topology.processes {
+            let inode = process
+                .netns_inode
+                .and_then(|inode| u32::try_from(inode).ok());
+            process.netns = inode.and_then(|inode| facts.names.netns(inode));
+        }
     }
     report.notes.extend(lower_bounds(&report));
     let more = notes::notes(&report, facts.names_full_backlog);

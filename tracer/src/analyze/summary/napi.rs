@@ -16,6 +16,8 @@ pub(super) fn napi(window: &Window, facts: &Facts) -> Vec<Napi> {
             let row = by_instance
                 .entry((n.netns, n.ifindex, n.napi_id))
                 .or_insert_with(|| Napi {
+                    // A backlog is its CPU's, whichever namespaces its packets are for.
+                    netns: device.as_ref().and_then(|_| facts.names.netns(n.netns)),
                     device: device.unwrap_or_else(|| "backlog".to_owned()),
                     napi_id: (n.napi_id != 0).then_some(n.napi_id),
                     ..Napi::default()

@@ -1,6 +1,8 @@
 //! Reports made from windows by hand.
 
-use tracer_common::counter::{CpuCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON};
+use tracer_common::counter::{
+    CpuCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON, NapiCounters,
+};
 
 use super::*;
 use crate::{
@@ -379,4 +381,43 @@ fn only_the_whole_run_is_judged() {
     let rules: Vec<_> = report.findings.iter().map(|f| f.rule.as_str()).collect();
     assert!(rules.contains(&"backlog-overflow"), "{rules:?}");
     assert!(report.abstained.iter().any(|a| a.rule == "irqbalance"));
+}
+
+#[test]
+fn instances_and_processes_have_their_namespace_and_changed_thresholds_are_told() {
+    let mut window = window(&["napi_poll"]);
+    let napi = |netns, ifindex| NapiCounters {
+        netns,
+        ifindex,
+        polls: 1,
+        ..NapiCounters::default()
+    };
+    let all = vec![napi(OWN, 2), napi(77, 2), napi(77, 0)];
+    window.napi.insert(0, all);
+    let mut facts = facts(false);
+    facts.names.devices.insert((77, 2), "eth0".to_owned());
+    facts.names.set_netns([(77, "pod".to_owned())].into());
+    facts.processes = [Some(u64::from(OWN)), Some(77), None]
+        .map(|netns_inode| Process {
+            netns_inode,
+            ..Process::default()
+        })
+        .into();
+    facts.thresholds.set("steal=3".parse().unwrap());
+    let report = summarize(&window, &facts, Some(&Kept::default()));
+    let napi: BTreeMap<_, _> = report
+        .napi
+        .iter()
+        .map(|n| ((n.device.as_str(), n.netns.as_deref()), n.polls))
+        .collect();
+    let expected = [
+        (("eth0", None), 1),
+        (("eth0", Some("pod")), 1),
+        (("backlog", None), 1),
+    ];
+    assert_eq!(napi, expected.into());
+    let processes = report.topology.unwrap_or_default().processes;
+    let netns: Vec<_> = processes.iter().map(|p| p.netns.as_deref()).collect();
+    assert_eq!(netns, [None, Some("pod"), None]);
+    assert_eq!(report.thresholds, [("steal".to_owned(), 3)].into());
 }

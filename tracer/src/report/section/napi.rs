@@ -1,6 +1,7 @@
 //! NAPI instances that were polled.
 
 use super::{number, text, top_cpus};
+use crate::analyze::answer::named;
 use crate::model::report::Report;
 use crate::report::number::{of, ratio};
 use crate::report::page::{Page, Tone};
@@ -27,7 +28,7 @@ pub fn table(page: &mut Page, report: &Report, rows: usize) {
     ]);
     for napi in report.napi.iter().take(shown) {
         table.row([
-            text(&napi.device),
+            text(named(&napi.device, napi.netns.as_deref())),
             text(
                 napi.napi_id
                     .map_or_else(|| "-".to_owned(), |id| id.to_string()),

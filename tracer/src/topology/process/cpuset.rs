@@ -2,43 +2,59 @@
 
 use std::path::Path;
 
-use crate::proc::{error::read_fact, pid::cgroup::Cgroup};
+use crate::{
+    model::topology::Cpuset,
+    proc::{error::read_fact, pid::cgroup::Cgroup},
+};
 
 /// Path of the control group whose cpuset lets a process run on other CPUs than those `online` (a list as the kernel
-/// prints it); `None` if none does. `mount` is `/sys/fs/cgroup`.
-pub(super) fn confining(mount: &Path, cgroup: &Cgroup, online: &str) -> Option<String> {
+/// prints it), and the group; `None` if none does. `mount` is `/sys/fs/cgroup`.
+pub(super) fn confining(mount: &Path, cgroup: &Cgroup, online: &str) -> Option<(String, Cpuset)> {
     let unified = ["", "unified"].map(|dir| mount.join(dir));
     let unified = unified
         .iter()
         .find(|dir| dir.join("cgroup.controllers").exists());
     let in_unified = || {
         // A group has the file only if its parent hands the controller down; what is not set is inherited.
-        nearest(unified?, cgroup.unified.as_deref()?, |dir| {
+        nearest(2, unified?, cgroup.unified.as_deref()?, |dir| {
             let set = read_fact(&dir.join("cpuset.cpus"));
             set.and_then(|_| read_fact(&dir.join("cpuset.cpus.effective")))
         })
     };
     let in_version_1 = || {
-        nearest(&mount.join("cpuset"), cgroup.cpuset.as_deref()?, |dir| {
+        let path = cgroup.cpuset.as_deref()?;
+        nearest(1, &mount.join("cpuset"), path, |dir| {
             let files = ["cpuset.effective_cpus", "cpuset.cpus"];
             files.iter().find_map(|file| read_fact(&dir.join(file)))
         })
     };
-    let (path, cpus) = in_version_1().or_else(in_unified)?;
-    (cpus != online).then_some(path)
+    let (path, cpus, group) = in_version_1().or_else(in_unified)?;
+    (cpus != online).then_some((path, group))
 }
 
 /// The nearest group, from `path` up to but not the root, for which `cpus` are set, and these.
 fn nearest(
+    version: u8,
     root: &Path,
     path: &str,
     cpus: impl Fn(&Path) -> Option<String>,
-) -> Option<(String, String)> {
+) -> Option<(String, String, Cpuset)> {
     let groups = Path::new(path).ancestors();
     groups
         .filter_map(|group| group.strip_prefix("/").ok())
         .filter(|group| !group.as_os_str().is_empty())
-        .find_map(|group| Some((format!("/{}", group.display()), cpus(&root.join(group))?)))
+        .find_map(|group| {
+            let dir = root.join(group);
+            let effective = cpus(&dir)?;
+            let found = format!("/{}", group.display());
+            let group = Cpuset {
+                version,
+                own: found == path,
+                cpus: read_fact(&dir.join("cpuset.cpus")).unwrap_or_default(),
+                dir: dir.display().to_string(),
+            };
+            Some((found, effective, group))
+        })
 }
 
 #[cfg(test)]
@@ -66,7 +82,15 @@ mod tests {
             cpuset: None,
         };
         let found = confining(mount.path(), &cgroup, "0-3");
-        assert_eq!(found.as_deref(), Some("/db"));
+        let (path, group) = found.unwrap();
+        assert_eq!(path, "/db");
+        assert!(group.version == 2 && !group.own, "{group:?}");
+        assert_eq!(group.cpus, "2-3");
+        let own = Cgroup {
+            unified: Some("/db".to_owned()),
+            cpuset: None,
+        };
+        assert!(confining(mount.path(), &own, "0-3").unwrap().1.own);
         assert_eq!(confining(mount.path(), &cgroup, "2-3"), None);
     }
 
@@ -93,6 +117,15 @@ mod tests {
             cpuset: Some("/docker/x".to_owned()),
         };
         let found = confining(mount.path(), &cgroup, "0-3");
-        assert_eq!(found.as_deref(), Some("/docker/x"));
+        let (path, group) = found.unwrap();
+        assert_eq!(path, "/docker/x");
+        let dir = mount.path().join("cpuset/docker/x");
+        let expected = Cpuset {
+            dir: dir.display().to_string(),
+            version: 1,
+            own: true,
+            cpus: "1".to_owned(),
+        };
+        assert_eq!(group, expected);
     }
 }

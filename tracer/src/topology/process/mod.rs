@@ -151,18 +151,27 @@ impl Reader<'_> {
         }
         let cpu_ns = ticks.saturating_mul(end.tick_ns);
         let allowed = status::allowed(&dir).unwrap_or_default();
+        let of_threads = threads_allowed(&dir, &threads);
+        let confined = cpuset::confining(
+            &self.roots.sys.join("fs/cgroup"),
+            &cgroup::read(&dir),
+            &format_list(&self.online),
+        );
+        let (cpuset, confined_by) = confined.unzip();
         Some(Process {
             pid,
             name: stat.comm.clone(),
             cpu_ns,
             ran_on: busy::ran_on(pid, &threads, begin, cpu_ns, end.tick_ns),
-            threads_allowed: threads_allowed(&dir, &threads, &allowed),
+            threads_allowed: union(&of_threads)
+                .filter(|union| *union != allowed)
+                .unwrap_or_default(),
+            threads_differ: of_threads.iter().any(|one| *one != allowed),
             allowed,
-            cpuset: cpuset::confining(
-                &self.roots.sys.join("fs/cgroup"),
-                &cgroup::read(&dir),
-                &format_list(&self.online),
-            ),
+            cpuset,
+            confined_by,
+            netns_inode: network(&dir),
+            netns: None,
             ports: ports(&sockets),
             realtime: threads.values().any(|thread| thread.realtime),
         })
@@ -175,7 +184,7 @@ impl Reader<'_> {
         if inodes.is_empty() {
             return None;
         }
-        let namespace = std::fs::metadata(dir.join("ns/net")).ok()?.ino();
+        let namespace = network(dir)?;
         let known = self
             .namespaces
             .entry(namespace)
@@ -197,20 +206,27 @@ impl Reader<'_> {
     }
 }
 
-/// CPUs that any thread may run on, if they are others than `allowed`.
-fn threads_allowed(dir: &Path, threads: &BTreeMap<u32, Stat>, allowed: &[u32]) -> Vec<u32> {
+/// Inode number of the network namespace of the process whose directory `dir` is.
+fn network(dir: &Path) -> Option<u64> {
+    Some(std::fs::metadata(dir.join("ns/net")).ok()?.ino())
+}
+
+/// CPUs that each thread may run on; empty for a process of one.
+fn threads_allowed(dir: &Path, threads: &BTreeMap<u32, Stat>) -> BTreeSet<Vec<u32>> {
     if threads.len() <= 1 {
-        return Vec::new();
+        return BTreeSet::new();
     }
     let task = dir.join("task");
     let of_threads = threads
         .keys()
         .filter_map(|tid| status::allowed(&task.join(tid.to_string())));
-    let union: BTreeSet<u32> = of_threads.flatten().collect();
-    if union.iter().eq(allowed) {
-        return Vec::new();
-    }
-    union.into_iter().collect()
+    of_threads.collect()
+}
+
+/// All CPUs in `sets`; `None` if there are no sets.
+fn union(sets: &BTreeSet<Vec<u32>>) -> Option<Vec<u32>> {
+    let all: BTreeSet<u32> = sets.iter().flatten().copied().collect();
+    (!sets.is_empty()).then(|| all.into_iter().collect())
 }
 
 fn ports(sockets: &BTreeSet<Socket>) -> Vec<String> {
@@ -241,6 +257,8 @@ mod tests {
         assert!(!own.ran_on.is_empty() && !own.allowed.is_empty(), "{own:?}");
         assert!(own.ports.contains(&format!("udp/{port}")), "{own:?}");
         assert!(!own.realtime);
+        assert_eq!(own.netns_inode, network(&roots.proc.join("self")));
+        assert!(own.netns_inode.is_some());
     }
 
     #[test]
@@ -249,6 +267,13 @@ mod tests {
         let sample = Sample::take(&Roots::default(), own);
         assert!(!sample.processes.contains_key(&own));
         assert!(!sample.processes.contains_key(&2), "a kernel thread");
+    }
+
+    #[test]
+    fn a_thread_with_fewer_cpus_than_the_others_is_seen() {
+        let sets = BTreeSet::from([vec![0, 1], vec![1]]);
+        assert_eq!(union(&sets), Some(vec![0, 1]));
+        assert_eq!(union(&BTreeSet::new()), None);
     }
 
     #[test]

@@ -107,9 +107,8 @@ fn process() -> impl Strategy<Value = Process> {
             ran_on: on.into_iter().map(|cpu| (cpu, ns)).collect(),
             allowed,
             cpuset,
-            threads_allowed: vec![],
-            ports: vec![],
             realtime,
+            ..Process::default()
         })
 }
 

@@ -127,21 +127,18 @@ fn irqbalance_matters_where_interrupts_are_to_be_pinned() {
     is_silent(&report, &host, "irqbalance");
     host.irqbalance = Some(Irqbalance {
         pid: 600,
-        args: vec![
-            "/usr/sbin/irqbalance".into(),
-            "--foreground".into(),
-            "--policyscript=/x; reboot".into(),
-        ],
+        args: vec!["--foreground".into(), "--policyscript=/x; reboot".into()],
         banned_irqs: vec![24],
         banned_cpus: vec![],
     });
-    let found = fires(&report, &host, "irqbalance", Severity::Warning);
-    let command = commands(&found)[0];
+    fires(&report, &host, "irqbalance", Severity::Warning);
+    let found = fires(&report, &host, "single-cpu", Severity::Critical);
+    assert_eq!(found.advice[0].command, None);
+    let by_hand = found.advice[0].risk.as_deref().unwrap();
     assert!(
-        command.contains("\"--banirq=25 --banirq=26 --banirq=27\""),
-        "{command}"
+        by_hand.contains("--banirq=25 --banirq=26 --banirq=27"),
+        "{by_hand}"
     );
-    assert!(!command.contains("reboot"), "{command}");
     if let Some(daemon) = &mut host.irqbalance {
         daemon.banned_irqs = vec![24, 25, 26, 27];
     }
@@ -159,13 +156,39 @@ fn a_process_on_the_interrupt_cpu_is_named_and_moved() {
     );
     // A cpuset confines it: its unit, or its group's file.
     host.processes[0].allowed = vec![0, 1];
+    let group = |path: &str, version, own| Cpuset {
+        dir: format!("/sys/fs/cgroup{path}"),
+        version,
+        own,
+        cpus: "0-2".into(),
+    };
     host.processes[0].cpuset = Some("/system.slice/redis.service".into());
+    host.processes[0].confined_by = Some(group("/system.slice/redis.service", 2, true));
     let found = fires(&report, &host, "shared-cpu", Severity::Warning);
     assert_eq!(
         commands(&found).last(),
         Some(&"systemctl set-property --runtime redis.service AllowedCPUs=6-7,14-15")
     );
+    let advice = found.advice.last().unwrap();
+    assert_eq!(
+        advice.revert.as_deref(),
+        Some("systemctl set-property --runtime redis.service AllowedCPUs=0-2")
+    );
+    assert!(advice.step.contains("all processes"), "{advice:#?}");
+    // Of version 1 systemd sets nothing.
+    host.processes[0].confined_by = Some(group("/cpuset/system.slice/redis.service", 1, true));
+    let found = fires(&report, &host, "shared-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found).last(),
+        Some(&"echo 6-7,14-15 > /sys/fs/cgroup/cpuset/system.slice/redis.service/cpuset.cpus")
+    );
+    // A group with others in it is not moved.
+    host.processes[0].cpuset = Some("/system.slice".into());
+    host.processes[0].confined_by = Some(group("/system.slice", 2, false));
+    let found = fires(&report, &host, "shared-cpu", Severity::Warning);
+    assert_eq!(found.advice.last().unwrap().command, None, "{found:#?}");
     host.processes[0].cpuset = Some("/pods/redis".into());
+    host.processes[0].confined_by = Some(group("/pods/redis", 2, true));
     let found = fires(&report, &host, "shared-cpu", Severity::Warning);
     assert_eq!(
         commands(&found).last(),

@@ -8,6 +8,7 @@ mod captured;
 mod funnel;
 mod polling;
 mod synthetic;
+mod traps;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,10 @@ use crate::{
     model::{
         finding::{Finding, Severity},
         report::{Drop, Reconciliation, Report, Stage},
-        topology::{Coalesce, Irqbalance, Nic, Place, Process, Range, RxQueue, Topology, Vector},
+        topology::{
+            ChannelKind, Coalesce, Cpuset, Irqbalance, NapiInstance, Nic, Place, Process, Range,
+            RxQueue, Topology, Vector,
+        },
     },
     report::{Style, fixture, text},
 };

@@ -148,6 +148,7 @@ pub(super) fn traffic(device: &str, first_irq: u32, by_cpu: &[(u32, u64, u64)]) 
         .map(|(cpu, packets, _)| Napi {
             device: device.into(),
             napi_id: Some(8_193 + cpu),
+            netns: None,
             polls: packets / 16,
             packets: *packets,
             full_budget: 0,
