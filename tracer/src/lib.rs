@@ -13,3 +13,4 @@ pub mod proc;
 pub mod report;
 pub mod sys;
 pub mod topology;
+pub mod tune;

@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod run;
 mod terminal;
+mod tune;
 
 use std::{
     io::{self, Write as _},
@@ -22,7 +23,7 @@ use crate::{host::CannotRun, live::UnknownInterface};
 ///
 /// Attaches eBPF programs to the kernel's receive path (hard IRQ, NET_RX softirq, NAPI, kfree_skb), counts exactly,
 /// compares with the kernel's own counters and says what it found. Nothing is changed on the host and nothing is left
-/// behind, however it ends.
+/// behind, however it ends; only `tracer tune apply` changes something, and `tracer tune revert` takes it back.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -46,6 +47,7 @@ Examples:
   sudo tracer run --format json --duration 1m      one JSON object a line
   sudo tracer doctor                               what works on this host
   tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
+  sudo tracer tune plan --app redis-server         what to change about it
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing).";
 
@@ -57,6 +59,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
     Explain(explain::Args),
+    /// Plan what to change, apply it, take it back.
+    Tune(tune::Args),
 }
 
 /// When to colour.
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, global),
         Command::Doctor(args) => doctor::doctor(&args, global),
         Command::Explain(args) => explain::explain(&args, global),
+        Command::Tune(args) => tune::tune(args, global),
     };
     match result {
         Ok(status) => status,
@@ -120,6 +125,7 @@ fn status(error: &anyhow::Error) -> u8 {
         CANNOT
     } else if error.downcast_ref::<UnknownInterface>().is_some()
         || error.downcast_ref::<explain::UnknownTopic>().is_some()
+        || error.downcast_ref::<tune::Refused>().is_some()
     {
         USAGE
     } else {

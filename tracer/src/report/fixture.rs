@@ -443,6 +443,7 @@ pub fn incident() -> Report {
         report: &report,
         host: &host,
         thresholds: &Thresholds::default(),
+        apps: &[],
     });
     report
 }

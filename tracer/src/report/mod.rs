@@ -10,6 +10,7 @@ pub mod json;
 pub mod live;
 pub mod number;
 pub mod text;
+pub mod tune;
 
 mod bar;
 mod page;

@@ -13,6 +13,7 @@ use crate::{
     model::{
         finding::Advice,
         report::{Cpu, Drop},
+        setting::Setting,
     },
     report::number::{count, of, percent, ranges},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) const ID: &str = "backlog-overflow";
 
 const BACKLOG: &str = "net.core.netdev_max_backlog";
+/// What the kernel itself begins with: somebody made it smaller.
+const DEFAULT: u64 = 1_000;
 /// CPUs that have an evidence line of their own.
 const LISTED: usize = 8;
 
@@ -380,7 +383,7 @@ fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
 
 fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     let now = case.sysctl(BACKLOG)?;
-    let then = doubled(now)?.max(1);
+    let then = doubled(now)?.max(DEFAULT);
     let why = match load {
         Load::Bursts => format!(
             "{}; twice the queue holds the burst, and nothing else is needed",
@@ -405,6 +408,7 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(BACKLOG, &then.to_string()))
+            .sets([(Setting::sysctl(BACKLOG), then.to_string())])
             .undo(sysctl(BACKLOG, &now.to_string()))
             .risk("packets may wait twice as long in a full backlog"),
     )

@@ -7,7 +7,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Severity, report::Cpu, topology::Nic},
+    model::{finding::Severity, report::Cpu, setting::Setting, topology::Nic},
     report::number::{count, duration, of, percent},
 };
 
@@ -268,7 +268,13 @@ impl Funnel<'_> {
             advice
                 .command(format!("ethtool -L {device} combined {most}"))
                 .undo(format!("ethtool -L {device} combined {}", channels.now))
-                .risk("resets the device: a moment without packets"),
+                .risk("resets the device: a moment without packets")
+                .sets([(
+                    Setting::Channels {
+                        device: self.device.to_owned(),
+                    },
+                    most.to_string(),
+                )]),
         )
     }
 

@@ -10,6 +10,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::Cpu,
+        setting::Setting,
     },
     report::number::{count, ranges, times},
 };
@@ -153,6 +154,7 @@ fn budget(case: Case<'_>) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(BUDGET, &then.to_string()))
+            .sets([(Setting::sysctl(BUDGET), then.to_string())])
             .undo(sysctl(BUDGET, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )
@@ -182,6 +184,7 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(USECS, &then.to_string()))
+            .sets([(Setting::sysctl(USECS), then.to_string())])
             .undo(sysctl(USECS, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )

@@ -27,6 +27,7 @@ fn findings(report: &Report, host: &Topology) -> Vec<Finding> {
         report,
         host,
         thresholds: &thresholds,
+        apps: &[],
     })
     .0
 }
@@ -37,6 +38,7 @@ fn abstentions(report: &Report, host: &Topology) -> BTreeMap<String, String> {
         report,
         host,
         thresholds: &thresholds,
+        apps: &[],
     });
     abstained.into_iter().map(|a| (a.rule, a.why)).collect()
 }
@@ -172,6 +174,7 @@ fn a_threshold_decides() {
         report: &report,
         host: &host,
         thresholds: &thresholds,
+        apps: &[],
     });
     assert_eq!(
         find(&all, "remote-node").map(|found| found.severity),

@@ -1,0 +1,1 @@
+//! Plans applied to a made-up host.
