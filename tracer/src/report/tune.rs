@@ -175,10 +175,7 @@ pub fn applied(applied: &Applied, style: &Style) -> String {
         );
     }
     let n = applied.changed.len();
-    page.plain(
-        format!("applied {}", of(n as u64, "change")),
-        Tone::Strong,
-    );
+    page.plain(format!("applied {}", of(n as u64, "change")), Tone::Strong);
     moves(&mut page, &applied.changed);
     settings(&mut page, "already so: ", &applied.already);
     page.finish()
@@ -253,10 +250,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     for entry in &status.settings {
         let now = entry.now.as_deref().unwrap_or("gone");
         let (words, tone) = match entry.state {
-            Standing::Applied => (
-                format!("{now} (was {})", entry.original),
-                Tone::Plain,
-            ),
+            Standing::Applied => (format!("{now} (was {})", entry.original), Tone::Plain),
             Standing::Original => (
                 format!("{now}, as before (applied: {})", entry.applied),
                 Tone::Strong,
@@ -268,10 +262,7 @@ pub fn status(status: &Status, style: &Style) -> String {
                 ),
                 Tone::Alarm,
             ),
-            Standing::Gone => (
-                format!("gone (applied {})", entry.applied),
-                Tone::Strong,
-            ),
+            Standing::Gone => (format!("gone (applied {})", entry.applied), Tone::Strong),
         };
         page.item(&format!("{}: ", entry.setting), &words, tone, 2);
     }

@@ -8,6 +8,7 @@ use super::{
     identity::Identity,
     journal::{Journal, JournalError, Line, text},
     plan::Plan,
+    revert::Reverted,
     state::State,
 };
 use crate::model::setting::Setting;
@@ -33,7 +34,7 @@ pub enum ApplyError {
     #[error("the host is not as the plan saw it, plan again: {}", .0.join("; "))]
     Changed(Vec<String>),
     /// The journal cannot be written, read or understood.
-    #[error("{path}: {why}; nothing was changed")]
+    #[error("{path}: {why}")]
     Journal {
         /// Its path.
         path: String,
@@ -117,7 +118,11 @@ pub fn apply(
     };
     let lines = text(&journal.lines()).map_err(|error| fail(error.to_string()))?;
     let saved = state.make().and_then(|()| state.replace(&lines));
-    saved.map_err(|error| fail(format!("cannot write the journal: {error}")))?;
+    saved.map_err(|error| {
+        fail(format!(
+            "cannot write the journal, so nothing was changed: {error}"
+        ))
+    })?;
 
     for at in 0..next.len() {
         fault.pass()?;
@@ -145,11 +150,7 @@ pub fn apply(
 }
 
 /// What is there now, compared with what the plan saw.
-fn look(
-    host: &mut impl Host,
-    plan: &Plan,
-    applied: &mut Applied,
-) -> Result<Vec<Next>, ApplyError> {
+fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<Next>, ApplyError> {
     let mut next = Vec::new();
     let mut changed = Vec::new();
     for change in plan.changes() {
@@ -247,8 +248,55 @@ fn undo(
     }
 }
 
+/// Takes the changes that were just `applied` back, those of earlier plans not; what somebody else has changed since is
+/// left.
+pub fn withdraw(
+    host: &mut impl Host,
+    state: &State,
+    applied: &Applied,
+) -> Result<Reverted, ApplyError> {
+    let mut reverted = Reverted::default();
+    let mut journal = load(state)?.unwrap_or_default();
+    for (setting, before, to) in applied.changed.iter().rev() {
+        let back = match host.read(setting) {
+            Ok(now) if setting.same(to, &now) => set(host, setting, before).map(|()| {
+                let done = (setting.clone(), now, before.clone());
+                reverted.restored.push(done);
+            }),
+            Ok(now) if setting.same(before, &now) => {
+                reverted.already.push(setting.clone());
+                Ok(())
+            }
+            Ok(now) => {
+                let foreign = (setting.clone(), now, to.clone());
+                reverted.foreign.push(foreign);
+                continue;
+            }
+            Err(error) if error.is_gone() => {
+                reverted.gone.push(setting.clone());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        match back {
+            Ok(()) => journal.take(Line::Undone {
+                setting: setting.clone(),
+            }),
+            Err(error) => reverted.failed.push(error.to_string()),
+        }
+    }
+    if reverted.is_complete() {
+        journal.plans.pop();
+    }
+    save_rest(state, &journal).map_err(|error| ApplyError::Journal {
+        path: state.journal().display().to_string(),
+        why: format!("cannot write the journal: {error}"),
+    })?;
+    Ok(reverted)
+}
+
 /// Writes what is left; a plan without any change left is none.
-fn save_rest(state: &State, journal: &mut Journal) -> io::Result<()> {
+fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
     if journal.entries.is_empty() {
         return state.remove();
     }

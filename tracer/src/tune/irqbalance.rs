@@ -51,7 +51,10 @@ pub(super) fn write(run: &Path, pid: u32, irqs: &str) -> io::Result<()> {
     let mut stream = tell(run, pid, &command)?;
     // It closes once it has taken the command.
     let mut nothing = Vec::new();
-    stream.by_ref().take(ANSWER_BYTES).read_to_end(&mut nothing)?;
+    stream
+        .by_ref()
+        .take(ANSWER_BYTES)
+        .read_to_end(&mut nothing)?;
     Ok(())
 }
 
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn banned_irqs_are_read_from_the_answer() {
-        let answer = "SLEEP 10 IRQ 25 LOAD 0 DIFF 0 CLASS 5 IRQ 24 LOAD 1 DIFF 0 CLASS 5 BANNED 00000001";
+        let answer =
+            "SLEEP 10 IRQ 25 LOAD 0 DIFF 0 CLASS 5 IRQ 24 LOAD 1 DIFF 0 CLASS 5 BANNED 00000001";
         assert_eq!(banned(answer).as_deref(), Some("24 25"));
         assert_eq!(banned("SLEEP 10 BANNED 0").as_deref(), Some(""));
         assert_eq!(banned(""), None);

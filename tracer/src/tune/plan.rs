@@ -141,14 +141,18 @@ impl Part {
     #[must_use]
     pub const fn effect(self) -> &'static str {
         match self {
-            Self::Backlog => "a burst waits instead of being refused; alone it does not help against a sustained load",
+            Self::Backlog => {
+                "a burst waits instead of being refused; alone it does not help against a sustained load"
+            }
             Self::Irqbalance => "the new places of the vectors last",
             Self::Channels => "more queues: flows are spread over more CPUs",
             Self::Ring => "a burst waits in the card instead of being missed",
             Self::Vectors => "no CPU alone takes all interrupts and NET_RX of the card",
             Self::Rps => "packets are steered to CPUs that have room, and to no others",
             Self::Rfs => "a packet is processed where it is read",
-            Self::Application => "interrupts and the application no longer take CPU time from each other",
+            Self::Application => {
+                "interrupts and the application no longer take CPU time from each other"
+            }
         }
     }
 }

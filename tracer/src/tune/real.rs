@@ -45,8 +45,7 @@ impl RealHost {
     /// The file of a queue, if /sys shows the devices of this namespace: one of another may have the same name.
     fn queue_file(&self, setting: &Setting) -> Result<PathBuf, SettingError> {
         let devices = NetDevices::open().and_then(|mut netlink| netlink.read());
-        let devices =
-            devices.map_err(|error| SettingError::other(setting, error.to_string()))?;
+        let devices = devices.map_err(|error| SettingError::other(setting, error.to_string()))?;
         if !sysfs_shows(&self.roots.sys, &devices) {
             // A device that came or went just now looks the same.
             return Err(SettingError::other(
@@ -115,9 +114,7 @@ impl Host for RealHost {
     fn write(&mut self, setting: &Setting, value: &str) -> Result<(), SettingError> {
         let fail = |error| SettingError::of(setting, format!("write {value}"), error);
         match setting {
-            Setting::Sysctl { name } => self
-                .sysctl(name, |path| write(path, value))
-                .map_err(fail),
+            Setting::Sysctl { name } => self.sysctl(name, |path| write(path, value)).map_err(fail),
             Setting::IrqAffinity { irq } => {
                 let path = format!("irq/{irq}/smp_affinity_list");
                 write(&self.roots.proc.join(path), value).map_err(fail)
@@ -202,8 +199,8 @@ fn ask(
     set: fn(&mut GenericNetlink, u32, u32) -> Result<(), NetlinkError>,
     now: fn(&DeviceSettings) -> Option<u32>,
 ) -> Result<(), SettingError> {
-    let wanted =
-        number(value).ok_or_else(|| SettingError::other(setting, format!("{value} is no number")))?;
+    let wanted = number(value)
+        .ok_or_else(|| SettingError::other(setting, format!("{value} is no number")))?;
     let (_, index, mut netlink) = settings_of(setting, device)?;
     match set(&mut netlink, index, wanted) {
         // The driver takes its time.
@@ -218,8 +215,7 @@ fn ask(
             }
             Err(SettingError::other(setting, error.to_string()))
         }
-        done => done.map_err(|error| {
-            SettingError::other(setting, format!("cannot set {value}: {error}"))
-        }),
+        done => done
+            .map_err(|error| SettingError::other(setting, format!("cannot set {value}: {error}"))),
     }
 }

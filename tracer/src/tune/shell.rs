@@ -22,13 +22,23 @@ pub fn script(plan: &Plan) -> String {
     }
     out.push_str("set -e\n");
     for step in &plan.steps {
-        let _ = writeln!(out, "\n# {}\n# {}", comment(&step.title), comment(&step.why));
+        let _ = writeln!(
+            out,
+            "\n# {}\n# {}",
+            comment(&step.title),
+            comment(&step.why)
+        );
         for change in &step.changes {
             let _ = writeln!(out, "{}", command(change, &change.to));
         }
     }
     for step in &plan.by_hand {
-        let _ = writeln!(out, "\n# by hand: {}: {}", comment(&step.step), comment(&step.why));
+        let _ = writeln!(
+            out,
+            "\n# by hand: {}: {}",
+            comment(&step.step),
+            comment(&step.why)
+        );
         if let Some(command) = &step.command {
             let _ = writeln!(out, "#   {}", comment(command));
         }

@@ -20,7 +20,7 @@ mod single_cpu;
 mod sockets;
 mod squeeze;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wait;
 
 use std::cmp::Reverse;

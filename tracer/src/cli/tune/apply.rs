@@ -9,23 +9,17 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style};
+use super::{
+    measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style,
+};
 use crate::{
     analyze::rules::threshold::Thresholds,
     cli::{Global, run::duration},
     proc::Roots,
     report::{number::of, tune as render},
     tune::{
-        self,
-        apply::Applied,
-        baseline::Baseline,
-        fault::Fault,
-        identity::Identity,
-        load,
-        lock::Lock,
-        plan::Plan,
-        real::RealHost,
-        state::State,
+        self, apply::Applied, baseline::Baseline, fault::Fault, identity::Identity, load,
+        lock::Lock, plan::Plan, real::RealHost, state::State,
     },
 };
 
@@ -64,7 +58,10 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     need_root("tune apply")?;
     let state = State::from_env();
     let asks = !args.yes;
-    let from_stdin = args.plan.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let from_stdin = args
+        .plan
+        .as_ref()
+        .is_some_and(|path| path.as_os_str() == "-");
     if asks && (from_stdin || !io::stdin().is_terminal()) {
         return Err(Refused("no terminal to ask on: give --yes".to_owned()).into());
     }
@@ -87,19 +84,10 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     let own = Identity::own(&Roots::default());
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("apply");
-    let applied = tune::apply::apply(
-        &mut host,
-        &state,
-        &plan,
-        &own,
-        now_unix_ns(),
-        &mut fault,
-    )?;
+    let applied = tune::apply::apply(&mut host, &state, &plan, &own, now_unix_ns(), &mut fault)?;
     print(&render::applied(&applied, &style(global)))?;
     match args.watch {
-        Some(time) if !applied.changed.is_empty() => {
-            watched(&plan, &applied, &state, &own, time, global)
-        }
+        Some(time) if !applied.changed.is_empty() => watched(&plan, &applied, &state, time, global),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -122,7 +110,6 @@ fn watched(
     plan: &Plan,
     applied: &Applied,
     state: &State,
-    own: &Identity,
     time: Duration,
     global: Global,
 ) -> Result<ExitCode> {
@@ -143,8 +130,12 @@ fn watched(
         }
         Some(true) => {
             let n = applied.changed.len() as u64;
-            say(&format!("more is lost than before: taking {} back", of(n, "change")));
-            revert_now(state, own, false, global)?;
+            say(&format!(
+                "more is lost than before: taking {} back",
+                of(n, "change")
+            ));
+            let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
+            print(&render::reverted(&reverted, &style(global)))?;
             Ok(ExitCode::from(1))
         }
     }
@@ -162,8 +153,7 @@ pub(super) fn revert(args: &RevertArgs, global: Global) -> Result<ExitCode> {
 fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Result<ExitCode> {
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("revert");
-    let reverted =
-        tune::revert::revert(&mut host, state, own, force, now_unix_ns(), &mut fault)?;
+    let reverted = tune::revert::revert(&mut host, state, own, force, now_unix_ns(), &mut fault)?;
     let Some(reverted) = reverted else {
         print("nothing is applied\n")?;
         return Ok(ExitCode::SUCCESS);

@@ -5,7 +5,7 @@ mod any;
 mod backlog;
 mod funnel;
 mod polling;
-mod synthetic;
+pub(crate) mod synthetic;
 
 use std::collections::BTreeMap;
 
