@@ -33,10 +33,13 @@ impl Baseline {
         let missed = missed.fold(0, u64::saturating_add);
         let dropped = report.drops.iter().filter(|drop| !drop.benign);
         let dropped = dropped.map(|drop| drop.packets);
-        let dropped = report
-            .drop_totals
-            .harmful
-            .unwrap_or_else(|| dropped.fold(0, u64::saturating_add));
+        let dropped = dropped.fold(0, u64::saturating_add);
+        // Where kfree_skb is not hooked, the backlogs are all that is known.
+        let rows = report.cpus.iter().filter_map(|cpu| cpu.softnet);
+        let refused = rows.map(|row| row.dropped).fold(0, u64::saturating_add);
+        let dropped = dropped
+            .max(report.drop_totals.harmful.unwrap_or(0))
+            .max(refused);
         Self {
             duration_ns: report.duration_ns,
             packets: entered.saturating_add(missed),

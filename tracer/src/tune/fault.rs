@@ -1,13 +1,17 @@
 //! For tests only: dying in the middle. `TRACER_TUNE_FAULT=apply:N` (or `revert:N`) kills the process with SIGKILL when it
 //! passes its checkpoint number N; there is one before and one after each write, and in a revert one after each mark
-//! in the journal.
+//! in the journal. `apply:N:stop` stops it there instead (SIGSTOP), and SIGCONT lets it go on.
 
-use signal_hook::{consts::SIGKILL, low_level::raise};
+use signal_hook::{
+    consts::{SIGKILL, SIGSTOP},
+    low_level::raise,
+};
 
 /// Where to die.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fault {
     left: Option<u32>,
+    stop: bool,
     /// Give an error back instead: the test goes on in the same process.
     gently: bool,
 }
@@ -25,9 +29,13 @@ impl Fault {
         let at = wanted
             .split_once(':')
             .filter(|(name, _)| *name == phase)
-            .and_then(|(_, at)| at.parse().ok());
+            .map(|(_, at)| {
+                at.strip_suffix(":stop")
+                    .map_or((at, false), |at| (at, true))
+            });
         Self {
-            left: at,
+            left: at.and_then(|(at, _)| at.parse().ok()),
+            stop: at.is_some_and(|(_, stop)| stop),
             gently: false,
         }
     }
@@ -38,6 +46,7 @@ impl Fault {
         Self {
             left: Some(at),
             gently: true,
+            ..Self::default()
         }
     }
 
@@ -45,6 +54,11 @@ impl Fault {
     pub fn pass(&mut self) -> Result<(), Interrupted> {
         match &mut self.left {
             Some(0) if self.gently => Err(Interrupted),
+            Some(0) if self.stop => {
+                let _ = raise(SIGSTOP);
+                self.left = None;
+                Ok(())
+            }
             Some(0) => {
                 let _ = raise(SIGKILL);
                 Err(Interrupted)

@@ -15,17 +15,31 @@ use crate::{
         topology::{Irqbalance, Place, Process, Range, Topology},
     },
     report::{Style, tune as render},
-    tune::plan::{Part, Plan},
+    tune::{
+        identity::Identity,
+        plan::{Part, Plan},
+    },
 };
 
 fn planned(report: &Report, host: &Topology) -> Plan {
-    plan(report, host, &Ask::default()).unwrap()
+    plan(report, host, &ask()).unwrap()
+}
+
+fn ask() -> Ask {
+    let host = Identity {
+        hostname: "db7".into(),
+        ..Identity::default()
+    };
+    Ask {
+        host,
+        ..Ask::default()
+    }
 }
 
 fn planned_for(report: &Report, host: &Topology, app: &str) -> Plan {
     let ask = Ask {
         app: Some(App::Name(app.into())),
-        ..Ask::default()
+        ..ask()
     };
     plan(report, host, &ask).unwrap()
 }
