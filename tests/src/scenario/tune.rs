@@ -62,6 +62,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: full_disk,
     },
     Scenario {
+        name: "tune_takes_back_by_itself_what_made_it_worse",
+        needs: NEEDS,
+        run: watched,
+    },
+    Scenario {
         name: "the_second_tune_is_told_who_is_the_first",
         needs: NEEDS,
         run: two_at_once,
@@ -474,6 +479,54 @@ fn fill(directory: &Path) -> Result<()> {
     let full = fs::write(directory.join("fill"), vec![0; 64 << 10]);
     let error = full.err().context("a tmpfs of 16 KiB took 64 KiB")?;
     ensure!(error.raw_os_error() == Some(nix::libc::ENOSPC), "{error}");
+    Ok(())
+}
+
+/// A plan that makes the backlog far too small, watched.
+fn watched() -> Result<()> {
+    let steered = Steered::new()?;
+    let place = Place::new(&steered.pair.receiver)?;
+    let process = sleeper()?;
+    let _backlog = Setting::change(MAX_BACKLOG, &setting::read(MAX_BACKLOG)?)?;
+    let mut plan = plan_for(place.netns, &process)?;
+    plan.steps[0].changes.truncate(1);
+    plan.steps[0].changes[0].to = "4".to_owned();
+    plan.baseline.packets = 100_000;
+    let file = place.file("plan.json", &serde_json::to_string(&plan)?)?;
+    let before = place.files()?;
+    let watch = ["apply", &file, "--yes", "--watch", "4s"];
+    for enough in [true, false] {
+        let mut tracer = Process::spawn(Some(place.netns), place.command(&watch, "")?)?;
+        let mut stderr = tracer.stderr()?;
+        wait::until("the backlog is small", LIMIT, || {
+            Ok((setting::read(MAX_BACKLOG)? == "4").then_some(()))
+        })?;
+        while tracer.ended()?.is_none() {
+            if enough {
+                steered.flood(20_000)?;
+            } else {
+                quiet();
+            }
+        }
+        let status = tracer.wait(LIMIT)?;
+        let mut err = String::new();
+        io::Read::read_to_string(&mut stderr, &mut err)?;
+        note(&err);
+        if enough {
+            ensure!(
+                status.code() == Some(1) && err.contains("taking 1 change back"),
+                "{status}: {err}"
+            );
+        } else {
+            // Nobody can tell without traffic.
+            ensure!(
+                status.success() && err.contains("the changes stay"),
+                "{status}: {err}"
+            );
+            place.tuned(&["revert"])?;
+        }
+        place.is_untouched(&before, "watched")?;
+    }
     Ok(())
 }
 

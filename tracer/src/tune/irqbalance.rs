@@ -106,4 +106,31 @@ mod tests {
         assert_eq!(banned("SLEEP 10 BANNED 0").as_deref(), Some(""));
         assert_eq!(banned(""), None);
     }
+
+    #[test]
+    fn bans_are_told_to_the_socket() {
+        use std::{io::Write as _, os::unix::net::UnixListener, thread};
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("irqbalance")).unwrap();
+        let listener = UnixListener::bind(socket(directory.path(), 600)).unwrap();
+        let daemon = thread::spawn(move || {
+            let mut heard = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut command = [0; 100];
+                let length = stream.read(&mut command).unwrap();
+                let command = String::from_utf8_lossy(&command[..length]).into_owned();
+                if command == "setup" {
+                    stream
+                        .write_all(b"SLEEP 10 IRQ 24 LOAD 0 DIFF 0 CLASS 5 BANNED 0")
+                        .unwrap();
+                }
+                heard.push(command);
+            }
+            heard
+        });
+        write(directory.path(), 600, "24 25").unwrap();
+        assert_eq!(read(directory.path(), 600).unwrap(), "24");
+        assert_eq!(daemon.join().unwrap(), ["settings ban irqs 24 25", "setup"]);
+    }
 }

@@ -247,7 +247,11 @@ impl Story<'_> {
     fn observe(&mut self, typed: &str, socket: &UdpSocket) -> Result<Act> {
         let act = Act::observe(self.wire, socket)?;
         let answer = act.text.split("\n\n").next().context("no report")?;
-        let cpus = act.text.split("\n\n").find(|part| part.starts_with("CPU "));
+        let cpus = act.text.split("\n\n").find(|part| {
+            part.lines()
+                .next()
+                .is_some_and(|line| line.contains("hard IRQs"))
+        });
         let _ = writeln!(
             self.text,
             "# {typed}\n{answer}\n\n{}\n\nrx_packets {}, rx_dropped {}: {:.0} of a million; Redis served {} commands\n",

@@ -384,9 +384,14 @@ fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
 fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     let now = case.sysctl(BACKLOG)?;
     let then = doubled(now)?.max(DEFAULT);
+    let (queue, longer) = if then == now.saturating_mul(2) {
+        ("twice the queue", "twice as long")
+    } else {
+        ("the kernel's own length", "longer")
+    };
     let why = match load {
         Load::Bursts => format!(
-            "{}; twice the queue holds the burst, and nothing else is needed",
+            "{}; {queue} holds the burst, and nothing else is needed",
             load.words()
         ),
         Load::Sustained { .. } => {
@@ -410,7 +415,7 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
             .command(sysctl(BACKLOG, &then.to_string()))
             .sets([(Setting::sysctl(BACKLOG), then.to_string())])
             .undo(sysctl(BACKLOG, &now.to_string()))
-            .risk("packets may wait twice as long in a full backlog"),
+            .risk(format!("packets may wait {longer} in a full backlog")),
     )
 }
 

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// How advice begins that is nothing to do, or has a step of its own here ([`Draft::ban`]).
+const NO_STEPS: [&str; 3] = ["Make irqbalance", "Follow the advice", "Leave "];
+
 /// An application, as `--app` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum App {
@@ -154,10 +157,8 @@ impl Draft<'_> {
             why: advice.why.clone(),
             command: advice.command.clone(),
         };
-        // irqbalance is told so by its socket, or gets a step of its own.
-        let is_ban = advice.step.starts_with("Make irqbalance");
-        let follows = advice.step.starts_with("Follow the advice");
-        if !is_ban && !follows && !self.plan.by_hand.contains(&step) {
+        let is_none = NO_STEPS.iter().any(|begin| advice.step.starts_with(begin));
+        if !is_none && !self.plan.by_hand.contains(&step) {
             self.plan.by_hand.push(step);
         }
     }
