@@ -10,7 +10,7 @@ use std::{
     fs, io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -250,7 +250,7 @@ fn plan_for(netns: &Netns, process: &Process) -> Result<Plan> {
     let device = || DEVICE.to_owned();
     let sleeper = Tuned::Process {
         pid: process.pid(),
-        name: "sleep".to_owned(),
+        name: setting::read(format!("/proc/{}/comm", process.pid()))?,
         start: None,
     };
     let backlog = "net.core.netdev_max_backlog";
@@ -305,8 +305,9 @@ fn plan_for(netns: &Netns, process: &Process) -> Result<Plan> {
 }
 
 fn sleeper() -> Result<Process> {
-    let mut command = Command::new("sleep");
-    command.arg("300");
+    // One that waits for input: a VM has few programs.
+    let mut command = command(&["tune", "plan", "--from", "-"])?;
+    command.stdin(Stdio::piped());
     Process::spawn(None, command)
 }
 
@@ -490,7 +491,7 @@ fn watched() -> Result<()> {
     let _backlog = Setting::change(MAX_BACKLOG, &setting::read(MAX_BACKLOG)?)?;
     let mut plan = plan_for(place.netns, &process)?;
     plan.steps[0].changes.truncate(1);
-    plan.steps[0].changes[0].to = "4".to_owned();
+    "4".clone_into(&mut plan.steps[0].changes[0].to);
     plan.baseline.packets = 100_000;
     let file = place.file("plan.json", &serde_json::to_string(&plan)?)?;
     let before = place.files()?;

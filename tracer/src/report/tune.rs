@@ -1,6 +1,9 @@
 //! A plan, what became of it, and what is applied, for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use super::{
     Style,
@@ -153,8 +156,8 @@ fn rows(page: &mut Page, cells: &[Cell], marks: impl Fn(&Cell) -> &String) {
                         Some(cell) => marks(cell).as_str(),
                         None => "",
                     };
-                    ids.push_str(&format!("{id:<CELL$}"));
-                    letters.push_str(&format!("{mark:<CELL$}"));
+                    let _ = write!(ids, "{id:<CELL$}");
+                    let _ = write!(letters, "{mark:<CELL$}");
                 }
                 page.plain(ids.trim_end(), Tone::Dim);
                 page.plain(letters.trim_end(), Tone::Plain);

@@ -42,7 +42,7 @@ pub enum ApplyError {
         why: String,
     },
     /// A change failed, and those before it were taken back.
-    #[error("{failed}; {}", taken_back(.undone, .left))]
+    #[error("{failed}; {}", taken_back(*.undone, .left))]
     Failed {
         /// What failed.
         failed: String,
@@ -56,8 +56,8 @@ pub enum ApplyError {
     Interrupted(#[from] Interrupted),
 }
 
-fn taken_back(undone: &usize, left: &[String]) -> String {
-    let undone = crate::report::number::of(*undone as u64, "change");
+fn taken_back(undone: usize, left: &[String]) -> String {
+    let undone = crate::report::number::of(undone as u64, "change");
     if left.is_empty() {
         return format!("{undone} before it taken back, the host is as it was");
     }

@@ -23,7 +23,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Of a report. Packets are those of /proc/net/softnet_stat, where each counts once, RPS or not.
+    /// Of a report. Packets are those of `/proc/net/softnet_stat`, where each counts once, RPS or not.
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let rows = report.cpus.iter().filter_map(|cpu| cpu.softnet);

@@ -19,7 +19,7 @@ pub struct Identity {
     pub kernel: String,
     /// /etc/machine-id; `null`: it has none, or the plan was made elsewhere.
     pub machine_id: Option<String>,
-    /// /proc/sys/kernel/random/boot_id; `null`: not of a boot that is known.
+    /// `/proc/sys/kernel/random/boot_id`; `null`: not of a boot that is known.
     pub boot_id: Option<String>,
     /// Inode number of the network namespace that the devices are in; `null`: the plan was made elsewhere.
     pub netns: Option<u64>,

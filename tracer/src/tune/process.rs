@@ -39,8 +39,8 @@ pub(super) fn start(proc: &Path, pid: u32) -> Option<u64> {
 
 /// It may change its name; without a start there is only that to know it by.
 fn check(dir: &Path, name: &str, start: Option<u64>) -> Option<()> {
-    let stat = stat::read(dir)?;
-    let is_it = start.map_or(stat.comm == name, |start| stat.start == start);
+    let now = stat::read(dir)?;
+    let is_it = start.map_or(now.comm == name, |start| now.start == start);
     is_it.then_some(())
 }
 

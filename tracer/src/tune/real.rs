@@ -26,6 +26,8 @@ use crate::{
     topology::nic::sysfs_shows,
 };
 
+/// Looks until /sys and netlink have to agree.
+const TRIES: u32 = 5;
 /// A driver that resets its device answers this late at most.
 const RESET: Duration = Duration::from_secs(15);
 
@@ -44,14 +46,23 @@ impl RealHost {
 
     /// The file of a queue, if /sys shows the devices of this namespace: one of another may have the same name.
     fn queue_file(&self, setting: &Setting) -> Result<PathBuf, SettingError> {
-        let devices = NetDevices::open().and_then(|mut netlink| netlink.read());
-        let devices = devices.map_err(|error| SettingError::other(setting, error.to_string()))?;
-        if !sysfs_shows(&self.roots.sys, &devices) {
-            // A device that came or went just now looks the same.
-            return Err(SettingError::other(
-                setting,
-                "/sys is not that of this network namespace (nsenter): enter with ip netns exec",
-            ));
+        let shows = || {
+            let devices = NetDevices::open().and_then(|mut netlink| netlink.read());
+            let devices =
+                devices.map_err(|error| SettingError::other(setting, error.to_string()))?;
+            Ok(sysfs_shows(&self.roots.sys, &devices))
+        };
+        // A device that comes or goes just now looks the same for a moment.
+        let mut tries = 1;
+        while !shows()? {
+            if tries == TRIES {
+                return Err(SettingError::other(
+                    setting,
+                    "/sys is not that of this network namespace (nsenter): enter with ip netns exec",
+                ));
+            }
+            tries += 1;
+            thread::sleep(Duration::from_millis(20));
         }
         let path = setting.to_string();
         let below = path.strip_prefix("/sys/").unwrap_or(&path);

@@ -53,7 +53,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 const THE_CPU: u32 = 0;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const REPORT: &str = "/tmp/before.json";
 const PLAN: &str = "/tmp/plan.json";
 /// A vector moves with its next interrupt, a busy NAPI when it has drained.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::time::{interval, sleep};
 
 use crate::{
-    analyze::{rules::threshold::Thresholds, summary::summarize},
+    analyze::{details::Collected, rules::threshold::Thresholds, summary::summarize},
     bpf::{Choice, HOOKS},
     cli::run::Stop,
     host::Capabilities,
@@ -65,5 +65,5 @@ async fn watch(duration: Duration, thresholds: &Thresholds) -> Result<Report> {
     live.refresh_topology()?;
     live.note_absent_cpus(&first, &end);
     let window = Window::between(&first, &end);
-    Ok(summarize(&window, &live.facts, Some(&Default::default())))
+    Ok(summarize(&window, &live.facts, Some(&Collected::default())))
 }
