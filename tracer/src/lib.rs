@@ -14,3 +14,4 @@ pub mod record;
 pub mod report;
 pub mod sys;
 pub mod topology;
+pub mod tune;

@@ -220,3 +220,35 @@ fn an_existing_file_is_not_recorded_over() {
         "{words}"
     );
 }
+
+#[test]
+fn every_part_of_tune_explains_itself() {
+    let text = stdout(&tracer(&["tune", "--help"]));
+    assert!(
+        text.contains("Examples:") && text.contains("apply plan.json"),
+        "{text}"
+    );
+    for (part, option) in [
+        ("plan", "--from"),
+        ("apply", "--watch"),
+        ("status", "--format"),
+        ("revert", "--force"),
+    ] {
+        let output = tracer(&["tune", part, "--help"]);
+        assert!(output.status.success(), "{part}");
+        assert!(stdout(&output).contains(option), "{part}");
+    }
+}
+
+#[test]
+fn a_plan_wants_a_report_that_ended() {
+    let output = tracer(&["tune", "plan", "--from", env!("CARGO_MANIFEST_PATH")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("line 1 is no JSON"),
+        "{}",
+        stderr(&output)
+    );
+    let output = tracer(&["tune", "plan", "--from", "x", "--duration", "5s"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -19,7 +19,18 @@ pub const ALIVE_EVERY_SECONDS: u64 = 2;
 
 /// Scenarios that want a machine of their own, booted with further kernel arguments: how their names begin, and the
 /// arguments.
-const BOOTS: &[(&str, &str)] = &[("under_lockdown_", "lockdown=confidentiality")];
+const BOOTS: &[(&str, &str)] = &[
+    ("under_lockdown_", "lockdown=confidentiality"),
+    ("the_cure_", "tracer.cpus=8"),
+];
+
+/// CPUs of a machine booted with these arguments: the kernel ignores `tracer.cpus=N`, which is for QEMU.
+#[must_use]
+pub fn cpus(kernel_arguments: &str) -> u32 {
+    let mut words = kernel_arguments.split_whitespace();
+    let wanted = words.find_map(|word| word.strip_prefix("tracer.cpus=")?.parse().ok());
+    wanted.unwrap_or(4)
+}
 
 /// Kernel arguments of the machine that the scenario `name` runs in; empty for most.
 #[must_use]

@@ -27,6 +27,7 @@ pub mod sites;
 pub mod soak;
 pub mod tcp_queue;
 pub mod topology;
+pub mod tune;
 pub mod two_tracers;
 pub mod victim;
 
@@ -180,6 +181,7 @@ pub fn all() -> Vec<Scenario> {
         victim::SCENARIOS,
         devices::SCENARIOS,
         topology::SCENARIOS,
+        tune::SCENARIOS,
         hidden_names::SCENARIOS,
         budget::SCENARIOS,
         hard_irqs::SCENARIOS,

@@ -11,6 +11,7 @@ mod recording;
 mod report;
 mod run;
 mod terminal;
+mod tune;
 
 use std::{
     io::{self, Write as _},
@@ -25,7 +26,7 @@ use crate::{host::CannotRun, live::UnknownInterface, record::writer::CannotRecor
 ///
 /// Attaches eBPF programs to the kernel's receive path (hard IRQ, NET_RX softirq, NAPI, kfree_skb), counts exactly,
 /// compares with the kernel's own counters and says what it found. Nothing is changed on the host and nothing is left
-/// behind, however it ends.
+/// behind, however it ends; only `tracer tune apply` changes something, and `tracer tune revert` takes it back.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -50,6 +51,7 @@ Examples:
   sudo tracer run --record before.trec             keep it; tracer report before.trec tells it again
   sudo tracer doctor                               what works on this host
   tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
+  sudo tracer tune plan --app redis-server         what to change about it
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing).";
 
@@ -65,6 +67,8 @@ enum Command {
     Compare(compare::Args),
     /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
     Explain(explain::Args),
+    /// Plan what to change, apply it, take it back.
+    Tune(tune::Args),
 }
 
 /// When to colour.
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args, global),
         Command::Report(args) => report::report(&args, global),
         Command::Explain(args) => explain::explain(&args, global),
+        Command::Tune(args) => tune::tune(args, global),
     };
     match result {
         Ok(status) => status,
@@ -135,6 +140,7 @@ fn status(error: &anyhow::Error) -> u8 {
             error.downcast_ref(),
             Some(CannotRecord::Exists(_) | CannotRecord::NoFile(_))
         )
+        || error.downcast_ref::<tune::Refused>().is_some()
     {
         USAGE
     } else {

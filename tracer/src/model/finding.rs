@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::setting::Change;
+
 /// How bad it is.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -61,6 +63,9 @@ pub struct Advice {
     pub revert: Option<String>,
     /// What may go wrong.
     pub risk: Option<String>,
+    /// The same as `command` for `tracer tune`; empty if it cannot do this step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// A rule that could not judge.

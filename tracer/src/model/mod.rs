@@ -3,6 +3,7 @@
 pub mod event;
 pub mod finding;
 pub mod report;
+pub mod setting;
 pub mod snapshot;
 pub mod topology;
 pub mod window;

@@ -22,6 +22,8 @@ pub struct DeviceSettings {
 /// `include/uapi/linux/ethtool_netlink.h`: `ETHTOOL_MSG_*`.
 const RINGS_GET: u8 = 15;
 const CHANNELS_GET: u8 = 17;
+const RINGS_SET: u8 = 16;
+const CHANNELS_SET: u8 = 18;
 const COALESCE_GET: u8 = 19;
 /// `ETHTOOL_A_*_HEADER`, the first attribute of every message, with `NLA_F_NESTED` in a request.
 const HEADER: u16 = 1;
@@ -64,6 +66,50 @@ pub fn read(
         }
     }
     Ok(settings)
+}
+
+/// Sets the receive ring of interface `index` (`RINGS_SET`, 5.7).
+pub fn set_ring(
+    netlink: &mut GenericNetlink,
+    index: u32,
+    entries: u32,
+) -> Result<(), NetlinkError> {
+    set(netlink, RINGS_SET, index, RINGS_RX, entries)
+}
+
+/// Sets the combined channels of interface `index`, or its receive channels where it has no combined ones
+/// (`CHANNELS_SET`, 5.7).
+pub fn set_channels(
+    netlink: &mut GenericNetlink,
+    index: u32,
+    count: u32,
+) -> Result<(), NetlinkError> {
+    let Some(family) = netlink.family("ethtool")? else {
+        return Err(NetlinkError::unsupported());
+    };
+    let mut attribute = CHANNELS_RX_COUNT;
+    let one = header(Some(index));
+    netlink.ask(family, CHANNELS_GET, Ask::One, &one, |reply| {
+        if u32_of(reply, CHANNELS_COMBINED_COUNT).is_some_and(|combined| combined > 0) {
+            attribute = CHANNELS_COMBINED_COUNT;
+        }
+    })?;
+    set(netlink, CHANNELS_SET, index, attribute, count)
+}
+
+fn set(
+    netlink: &mut GenericNetlink,
+    command: u8,
+    index: u32,
+    attribute: u16,
+    value: u32,
+) -> Result<(), NetlinkError> {
+    let Some(family) = netlink.family("ethtool")? else {
+        return Err(NetlinkError::unsupported());
+    };
+    let mut attributes = header(Some(index));
+    push_attribute(&mut attributes, attribute, &value.to_ne_bytes());
+    netlink.ask(family, command, Ask::One, &attributes, |_| {})
 }
 
 fn replies(

@@ -38,6 +38,14 @@ impl NetlinkError {
         self.errno() == Some(libc::EAGAIN)
     }
 
+    /// What the kernel says where a family or command is missing.
+    pub(super) fn unsupported() -> Self {
+        Self::Kernel {
+            step: "request",
+            source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+        }
+    }
+
     fn errno(&self) -> Option<i32> {
         match self {
             Self::Kernel { source, .. } => source.raw_os_error(),

@@ -446,6 +446,7 @@ pub fn incident() -> Report {
         report: &report,
         host: &host,
         thresholds: &Thresholds::default(),
+        apps: &[],
     });
     report
 }

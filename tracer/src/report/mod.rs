@@ -11,6 +11,7 @@ pub mod json;
 pub mod live;
 pub mod number;
 pub mod text;
+pub mod tune;
 
 mod bar;
 mod page;

@@ -193,6 +193,11 @@ impl Page {
         self.lines.push(out);
     }
 
+    /// Usable columns.
+    pub(super) fn columns(&self) -> usize {
+        self.style.columns()
+    }
+
     /// One line of one tone.
     pub(super) fn plain(&mut self, text: impl Into<String>, tone: Tone) {
         self.line(&[span(text, tone)]);

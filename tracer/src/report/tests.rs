@@ -347,6 +347,7 @@ pub(crate) mod arbitrary {
                 command: Some(words.join(" ")),
                 revert: Some(words.concat()),
                 risk: Some(words[0].clone()),
+                ..Advice::default()
             }],
             will_not_help: vec![words[1].clone()],
             follows: (0..depth.min(1))

@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use xtask::guest::cpus;
+
 use super::{kernels::Kernel, tools::Tools};
 
 /// MAC addresses of the cards, as the guest knows them (`tests/src/guest/nic.rs`).
@@ -115,7 +117,7 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Starts it: 4 CPUs, 2 NUMA nodes, two cards and a small one on one hub, the receiving one on node 1.
+    /// Starts it: 4 CPUs unless the arguments say else, 2 NUMA nodes, two cards and a small one on one hub, the receiving one on node 1.
     pub fn start(&self) -> Result<Running> {
         // What was there was another run's.
         for path in [self.console, self.results] {
@@ -127,7 +129,9 @@ impl Machine<'_> {
     fn command(&self) -> Command {
         let mut command = qemu(self.tools, self.accelerator);
         let memory = format!("{}", 2 * NODE_MIB);
-        command.args(["-smp", "4", "-m", &memory]);
+        let cpus = cpus(self.kernel_arguments);
+        command.args(["-smp", &cpus.to_string(), "-m", &memory]);
+        let half = cpus / 2;
         for node in 0..2 {
             command.args([
                 "-object",
@@ -135,8 +139,8 @@ impl Machine<'_> {
                 "-numa",
                 &format!(
                     "node,nodeid={node},memdev=m{node},cpus={}-{}",
-                    2 * node,
-                    2 * node + 1
+                    half * node,
+                    half * node + half - 1
                 ),
             ]);
         }

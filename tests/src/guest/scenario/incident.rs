@@ -62,14 +62,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 const THE_CPU: u32 = 0;
 /// Sends, and reads the datagrams: neither the CPU of the incident, nor near the card.
 const OTHER_CPU: usize = 1;
-const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
-const SMALL_BACKLOG: &str = "8";
-const PORT: u16 = 7112;
+pub(super) const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
+pub(super) const SMALL_BACKLOG: &str = "8";
+pub(super) const PORT: u16 = 7112;
 /// Hosts that the sender pretends to be.
-const SOURCES: u8 = 16;
+pub(super) const SOURCES: u8 = 16;
 const DATAGRAMS: u64 = 60_000;
 /// Datagrams to make the vectors move.
-const WARM_UP: u64 = 400;
+pub(super) const WARM_UP: u64 = 400;
 /// Datagrams a millisecond, at most.
 const PER_MS: u64 = 16;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -343,22 +343,22 @@ impl State {
 
 /// One run of the load under two tracers, one for each form of the report.
 #[derive(Debug)]
-struct Act {
-    text: String,
-    outcome: Outcome,
+pub(super) struct Act {
+    pub(super) text: String,
+    pub(super) outcome: Outcome,
     /// Datagrams sent.
-    sent: u64,
+    pub(super) sent: u64,
     /// Commands that Redis served.
-    commands: u64,
+    pub(super) commands: u64,
     /// softnet `dropped` of the CPUs where it rose.
     softnet: BTreeMap<u32, u64>,
-    rx_packets: u64,
-    rx_dropped: u64,
+    pub(super) rx_packets: u64,
+    pub(super) rx_dropped: u64,
     rx_missed: u64,
 }
 
 impl Act {
-    fn observe(wire: &Wire, socket: &UdpSocket) -> Result<Self> {
+    pub(super) fn observe(wire: &Wire, socket: &UdpSocket) -> Result<Self> {
         let commands = commands(wire)?;
         quiet();
         let report = TextReport::start(wire)?;
@@ -404,7 +404,7 @@ impl Act {
     }
 
     /// Both kinds of traffic were there.
-    fn flowed(&self) -> Result<()> {
+    pub(super) fn flowed(&self) -> Result<()> {
         ensure!(
             self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 40,
             "too little traffic: {self}"
@@ -413,7 +413,7 @@ impl Act {
     }
 
     /// Shares of the `NET_RX` time, by CPU.
-    fn shares(&self) -> BTreeMap<u32, f64> {
+    pub(super) fn shares(&self) -> BTreeMap<u32, f64> {
         let cpus = &self.outcome.summary.cpus;
         let times = || cpus.iter().map(|cpu| (cpu.cpu, cpu.net_rx_ns.unwrap_or(0)));
         let all: u64 = times().map(|(_, time)| time).sum();
@@ -427,7 +427,7 @@ impl Act {
     }
 
     /// Packets that a backlog refused, of a million that the card received.
-    fn per_million(&self) -> f64 {
+    pub(super) fn per_million(&self) -> f64 {
         self.rx_dropped as f64 * 1e6 / self.rx_packets.max(1) as f64
     }
 }
@@ -503,7 +503,7 @@ fn silent(program: &str, args: &[&str]) -> Command {
 }
 
 /// Redis in the receiving namespace and on the CPU of the incident, without anything on disk.
-fn redis(wire: &Wire) -> Result<Process> {
+pub(super) fn redis(wire: &Wire) -> Result<Process> {
     let address = Wire::RECEIVER.to_string();
     let command = silent(
         "taskset",
@@ -555,12 +555,12 @@ fn commands(wire: &Wire) -> Result<u64> {
 }
 
 /// A host that the sender pretends to be.
-const fn source(index: u8) -> Ipv4Addr {
+pub(super) const fn source(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 1, 100 + index)
 }
 
 /// Datagrams from all sources in turn at a steady rate; returns how many were sent.
-fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
+pub(super) fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
     wire.sender.run(|| {
         let mut affinity = CpuSet::new();
         affinity.set(OTHER_CPU)?;

@@ -6,6 +6,7 @@ mod backlog_faces;
 mod backlog_virtual;
 mod card_changes;
 mod closed_port;
+mod cure;
 mod doctor;
 mod healthy;
 mod hotplug;
@@ -22,6 +23,7 @@ mod ring_overrun;
 mod tables;
 mod target_cpu;
 mod threaded_napi;
+mod tune_card;
 mod two_tracers;
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
@@ -60,7 +62,9 @@ pub fn all() -> Vec<Scenario> {
         ring_overrun::SCENARIOS,
         net_rx::SCENARIOS,
         threaded_napi::SCENARIOS,
+        tune_card::SCENARIOS,
         incident::SCENARIOS,
+        cure::SCENARIOS,
     ]
     .concat();
     let elsewhere = [scenario::soak::SCENARIOS, scenario::peer::SCENARIOS].concat();
@@ -80,7 +84,13 @@ const DISK_IRQS: &str = "hard_irqs_per_irq_and_cpu_equal_proc_interrupts";
 /// How long a scenario may take here, where a CPU is an emulated one.
 pub(super) fn limit(name: &str) -> Duration {
     let long = name.contains("fifty") || name.starts_with("the_incident");
-    Duration::from_secs(if long { 150 } else { 60 })
+    // On many emulated CPUs, or started many times.
+    let longer = name.starts_with("the_cure") || name.contains("killed_at_any_step");
+    Duration::from_secs(match (long, longer) {
+        (_, true) => 420,
+        (true, false) => 150,
+        _ => 60,
+    })
 }
 
 /// Skips a scenario that needs the machine's network cards.

@@ -13,6 +13,7 @@ use crate::{
     model::{
         finding::Advice,
         report::{Cpu, Drop},
+        setting::Setting,
     },
     report::number::{count, of, percent, ranges},
 };
@@ -389,9 +390,14 @@ fn would_be(case: Case<'_>, cpu: &Cpu, refused: u64) -> Option<u64> {
 fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     let now = case.sysctl(BACKLOG)?;
     let then = doubled(now)?.max(DEFAULT_BACKLOG);
+    let (queue, longer) = if then == now.saturating_mul(2) {
+        ("twice the queue", "twice as long")
+    } else {
+        ("the kernel's own length", "longer")
+    };
     let why = match load {
         Load::Bursts => format!(
-            "{}; a longer queue holds the burst, and nothing else is needed",
+            "{}; {queue} holds the burst, and nothing else is needed",
             load.words()
         ),
         Load::Sustained { .. } => {
@@ -413,8 +419,9 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(case, BACKLOG, &then.to_string()))
+            .sets([(Setting::sysctl(BACKLOG), then.to_string())])
             .undo(sysctl(case, BACKLOG, &now.to_string()))
-            .risk("packets may wait that much longer in a full backlog"),
+            .risk(format!("packets may wait {longer} in a full backlog")),
     )
 }
 

@@ -18,6 +18,8 @@ pub struct Case<'a> {
     pub host: &'a Topology,
     /// From where on something is a finding.
     pub thresholds: &'a Thresholds,
+    /// Processes, by id, that shall have CPUs of their own whether they suffer or not (`tune plan --app`).
+    pub apps: &'a [u32],
 }
 
 impl<'a> Case<'a> {
@@ -30,7 +32,7 @@ impl<'a> Case<'a> {
     }
 
     /// CPUs that are online by the host's set-up and that the report did not see go.
-    pub(super) fn online(self) -> BTreeSet<u32> {
+    pub(crate) fn online(self) -> BTreeSet<u32> {
         let gone: BTreeSet<u32> = self
             .report
             .cpus
@@ -116,7 +118,7 @@ impl<'a> Case<'a> {
     }
 
     /// Devices with interrupts or queues, by name.
-    pub(super) fn devices(self) -> BTreeSet<&'a str> {
+    pub(crate) fn devices(self) -> BTreeSet<&'a str> {
         let nics = self.host.devices.keys().map(String::as_str);
         let vectors = self.host.irqs.values();
         nics.chain(vectors.filter_map(|vector| vector.device.as_deref()))
@@ -124,7 +126,7 @@ impl<'a> Case<'a> {
     }
 
     /// Packets that `device` received, by the best source there is.
-    pub(super) fn received(self, device: &str) -> u64 {
+    pub(crate) fn received(self, device: &str) -> u64 {
         let counted = self.report.devices.iter().filter(|d| d.name == device);
         let counted = counted.map(|d| d.rx_packets).max().unwrap_or(0);
         let polled = self.polled_by_cpu(device).into_values();

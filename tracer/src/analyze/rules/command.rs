@@ -7,7 +7,7 @@ use super::case::Case;
 use crate::{model::topology::RxQueue, report::number::ranges};
 
 /// A word of a command. Names of devices and control groups come from whoever made them.
-pub(super) fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:@%+,/=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
@@ -21,7 +21,7 @@ pub(super) fn list(cpus: &[u32]) -> String {
 }
 
 /// CPUs as a mask of the kernel's bitmaps: `f`, `1,00000000`.
-pub(super) fn mask(cpus: &[u32]) -> String {
+pub(crate) fn mask(cpus: &[u32]) -> String {
     let mut words: BTreeMap<u32, u32> = BTreeMap::new();
     for cpu in cpus {
         *words.entry(cpu / 32).or_default() |= 1 << (cpu % 32);

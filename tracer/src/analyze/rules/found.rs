@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::finding::{Advice, Evidence, Finding, Severity};
+use crate::model::{
+    finding::{Advice, Evidence, Finding, Severity},
+    setting::{Change, Setting},
+};
 
 /// A finding and the CPUs it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub(super) trait With: Sized {
     fn command(self, command: impl Into<String>) -> Self;
     fn undo(self, revert: impl Into<String>) -> Self;
     fn risk(self, risk: impl Into<String>) -> Self;
+    /// Each setting with its new value: what the command does.
+    fn sets(self, changes: impl IntoIterator<Item = (Setting, String)>) -> Self;
 }
 
 impl With for Advice {
@@ -101,6 +106,13 @@ impl With for Advice {
 
     fn risk(mut self, risk: impl Into<String>) -> Self {
         self.risk = Some(risk.into());
+        self
+    }
+
+    fn sets(mut self, changes: impl IntoIterator<Item = (Setting, String)>) -> Self {
+        let changes = changes.into_iter();
+        self.changes
+            .extend(changes.map(|(setting, to)| Change { setting, to }));
         self
     }
 }

@@ -20,15 +20,17 @@ mod single_cpu;
 mod sockets;
 mod squeeze;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wait;
 
 use std::cmp::Reverse;
 
 pub use case::Case;
+pub(crate) use command::{mask, quote};
 pub use found::{Found, Verdict};
+pub(crate) use plan::placed;
 
-use crate::model::finding::{Abstained, Finding, Severity};
+use crate::model::finding::{Abstained, Advice, Finding, Severity};
 
 /// One rule.
 pub struct Rule {
@@ -119,6 +121,12 @@ pub fn diagnose(case: Case<'_>) -> (Vec<Finding>, Vec<Abstained>) {
     let mut findings = fold(found);
     ban_first(&mut findings);
     (findings, abstained)
+}
+
+/// The steps that move the processes of [`Case::apps`] off the CPUs where interrupts are to be, those of `busy` among
+/// them.
+pub(crate) fn apart(case: Case<'_>, busy: &std::collections::BTreeSet<u32>) -> Vec<Advice> {
+    shared_cpu::apart(case, busy)
 }
 
 /// Where another finding advises to pin interrupts, irqbalance would undo that.

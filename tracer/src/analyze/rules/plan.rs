@@ -14,7 +14,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Advice, topology::Vector},
+    model::{finding::Advice, setting::Setting, topology::Vector},
     report::number::of,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub moves: Vec<(u32, String, u32)>,
     /// The kernel refuses to move the vectors.
     pub managed: bool,
+    /// Channels now and as many as there are cores for, where only more of them spread the load.
+    pub channels: Option<(u32, u32)>,
 }
 
 /// Online CPUs by core, on `node` if it has any; cores set aside for other purposes left out.
@@ -80,7 +82,7 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
     }
     let queues = rank(&vectors);
     let count = queues.values().collect::<BTreeSet<_>>().len();
-    let victims = !shared_cpu::victims(case).is_empty();
+    let victims = !case.apps.is_empty() || !shared_cpu::victims(case).is_empty();
     let shares = shares(case, device, node, &cores, victims);
     let ours = shares.get(device)?.clone();
     let irq_cpus: Vec<u32> = cores[ours.clone()].iter().map(|core| core[0]).collect();
@@ -120,6 +122,13 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         cpus.sort_unstable();
         cpus
     };
+    let managed = vectors
+        .iter()
+        .all(|(_, vector)| vector.managed == Some(true));
+    // The kernel spreads managed vectors over every CPU, not over those of a node.
+    let most = u32::try_from(self::cores(case, None).len()).unwrap_or(u32::MAX);
+    let channels = nic.and_then(|nic| nic.channels).filter(|_| managed);
+    let channels = channels.map(|range| (range.now, range.max.unwrap_or(range.now).min(most)));
     Some(Plan {
         device: device.to_owned(),
         node,
@@ -128,14 +137,13 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         rest: flat(rest),
         rest_is_remote,
         moves,
-        managed: vectors
-            .iter()
-            .all(|(_, vector)| vector.managed == Some(true)),
+        managed,
+        channels: channels.filter(|(now, then)| then > now),
     })
 }
 
 /// Where an interrupt is delivered, as far as the kernel tells.
-pub(super) fn placed(vector: &Vector) -> &[u32] {
+pub(crate) fn placed(vector: &Vector) -> &[u32] {
     if vector.effective.is_empty() {
         &vector.affinity
     } else {
@@ -230,7 +238,20 @@ impl Plan {
                 "the kernel manages the affinity of these vectors and refuses writes (EPERM); it spreads them itself when \
                  the queues are made",
             );
-            let command = format!("ethtool -l {}", super::command::quote(&self.device));
+            let device = super::command::quote(&self.device);
+            if let Some((now, then)) = self.channels {
+                let channels = Setting::Channels {
+                    device: self.device.clone(),
+                };
+                return Some(
+                    advice
+                        .command(format!("ethtool -L {device} combined {then}"))
+                        .undo(format!("ethtool -L {device} combined {now}"))
+                        .risk("resets the device: a moment without packets")
+                        .sets([(channels, then.to_string())]),
+                );
+            }
+            let command = format!("ethtool -l {device}");
             return Some(
                 advice
                     .command(command)
@@ -261,6 +282,10 @@ impl Plan {
         );
         let advice = advice.command(affinity(&new)).risk(
             "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",
+        );
+        let advice = advice.sets(
+            new.into_iter()
+                .map(|(irq, to)| (Setting::IrqAffinity { irq }, to)),
         );
         let known = old.iter().all(|(_, now)| !now.is_empty());
         Some(if known {
@@ -313,9 +338,21 @@ pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Ve
 fn rps(case: Case<'_>, advice: Advice, device: &str, cpus: &[u32]) -> Advice {
     let now = |queue: &crate::model::topology::RxQueue| Some(mask(&queue.rps_cpus));
     let (command, revert) = rx_queues(case, device, "rps_cpus", &mask(cpus), now);
+    let queues = case
+        .host
+        .devices
+        .get(device)
+        .map(|nic| nic.rx_queues.keys());
+    let set = |queue: &u32| {
+        let device = device.to_owned();
+        let queue = *queue;
+        (Setting::RpsCpus { device, queue }, mask(cpus))
+    };
     Advice {
         revert,
-        ..advice.command(command)
+        ..advice
+            .command(command)
+            .sets(queues.into_iter().flatten().map(set))
     }
 }
 
@@ -333,6 +370,14 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
     let each = (entries / queues.len() as u64).max(1).to_string();
     let count = |queue: &crate::model::topology::RxQueue| Some(queue.rps_flow_cnt?.to_string());
     let (flows, back) = rx_queues(case, device, "rps_flow_cnt", &each, count);
+    let set = |queue: &u32| {
+        let device = device.to_owned();
+        let queue = *queue;
+        (Setting::RpsFlowCount { device, queue }, each.clone())
+    };
+    let changes = [(Setting::sysctl(TABLE), entries.to_string())]
+        .into_iter()
+        .chain(queues.keys().map(set));
     let advice = step(
         "Let RFS pick the CPU where the flow is read",
         "RPS alone may process a packet on one CPU and read it on another",
@@ -347,6 +392,7 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
                 "{}; {}",
                 sysctl(case, TABLE, &now.to_string()),
                 back?
-            )),
+            ))
+            .sets(changes),
     )
 }

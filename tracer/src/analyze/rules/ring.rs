@@ -10,6 +10,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::Device,
+        setting::Setting,
         topology::Range,
     },
     report::number::{count, of, percent, times},
@@ -148,6 +149,12 @@ fn larger(name: &str, ring: Range) -> Advice {
     );
     advice
         .command(format!("ethtool -G {device} rx {then}"))
+        .sets([(
+            Setting::Ring {
+                device: name.to_owned(),
+            },
+            then.to_string(),
+        )])
         .undo(format!("ethtool -G {device} rx {}", ring.now))
         .risk("the device stops for a moment and loses packets meanwhile")
 }

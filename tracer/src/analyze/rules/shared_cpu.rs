@@ -13,6 +13,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::Cpu,
+        setting::Setting,
         topology::{Cpuset, Process},
     },
     report::number::{duration, of, ranges},
@@ -278,12 +279,39 @@ pub(super) fn move_all(processes: &[&Process], rest: &[u32], where_to: &str) -> 
             "no CPU is left that interrupts do not need",
         )];
     }
-    let elsewhere = processes
-        .iter()
-        .take(TOLD)
-        .filter(|process| process.allowed != rest);
+    let told = processes.iter().take(TOLD);
+    let strays = |process: &Process| {
+        let mut others = process.threads_allowed.iter();
+        others.any(|cpu| !rest.contains(cpu))
+    };
+    let elsewhere = told.filter(|process| process.allowed != rest || strays(process));
     elsewhere
         .map(|process| pin(process, rest, where_to))
+        .collect()
+}
+
+/// Moves the processes that the user named off the CPUs where interrupts are to be, those of `busy` among them.
+pub(super) fn apart(case: Case<'_>, busy: &BTreeSet<u32>) -> Vec<Advice> {
+    let troubled = troubled(case);
+    let plan = device(case, &troubled.union(busy).copied().collect())
+        .and_then(|device| plan(case, device));
+    let (mut rest, where_to) = match &plan {
+        Some(plan) => (plan.rest.clone(), where_to(plan)),
+        None => (
+            away_from(case, &troubled.union(busy).copied().collect()),
+            "CPUs without interrupts".to_owned(),
+        ),
+    };
+    if rest.iter().any(|cpu| !busy.contains(cpu)) {
+        rest.retain(|cpu| !busy.contains(cpu));
+    }
+    let named = case.host.processes.iter();
+    let named: Vec<&Process> = named
+        .filter(|process| case.apps.contains(&process.pid))
+        .collect();
+    named
+        .chunks(TOLD)
+        .flat_map(|some| move_all(some, &rest, &where_to))
         .collect()
 }
 
@@ -312,8 +340,14 @@ fn pin(process: &Process, rest: &[u32], where_to: &str) -> Advice {
     } else {
         "threads that it starts later inherit this; a restart forgets it"
     };
+    let own = Setting::Process {
+        pid: process.pid,
+        name: process.name.clone(),
+        start: None,
+    };
     let advice = step(format!("Move {} to CPUs {to}", name(process)), where_to)
-        .command(format!("taskset -acp {to} {}", process.pid));
+        .command(format!("taskset -acp {to} {}", process.pid))
+        .sets([(own, to)]);
     if process.threads_differ || !process.threads_allowed.is_empty() {
         return advice.risk(format!(
             "cannot be undone by one command: its threads have different masks now, which taskset -acp {} lists; {risk}",

@@ -10,6 +10,7 @@ use crate::{
     model::{
         finding::Severity,
         report::Cpu,
+        setting::Setting,
         topology::{ChannelKind, Nic},
     },
     report::number::{count, duration, of, percent},
@@ -280,7 +281,13 @@ impl Funnel<'_> {
             advice
                 .command(format!("ethtool -L {device} {kind} {most}"))
                 .undo(format!("ethtool -L {device} {kind} {}", channels.now))
-                .risk("resets the device: a moment without packets"),
+                .risk("resets the device: a moment without packets")
+                .sets([(
+                    Setting::Channels {
+                        device: self.device.to_owned(),
+                    },
+                    most.to_string(),
+                )]),
         )
     }
 

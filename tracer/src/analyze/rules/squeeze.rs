@@ -12,6 +12,7 @@ use crate::{
     model::{
         finding::{Advice, Severity},
         report::Cpu,
+        setting::Setting,
     },
     report::number::{count, ranges, times},
 };
@@ -171,6 +172,7 @@ fn budget(case: Case<'_>) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(case, BUDGET, &then.to_string()))
+            .sets([(Setting::sysctl(BUDGET), then.to_string())])
             .undo(sysctl(case, BUDGET, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )
@@ -211,6 +213,7 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
     Some(
         advice
             .command(sysctl(case, USECS, &then.to_string()))
+            .sets([(Setting::sysctl(USECS), then.to_string())])
             .undo(sysctl(case, USECS, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
     )

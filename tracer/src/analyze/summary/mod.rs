@@ -169,6 +169,7 @@ fn conclude(report: &mut Report, thresholds: &Thresholds) {
         report,
         host: report.topology.as_ref().unwrap_or(&unknown),
         thresholds,
+        apps: &[],
     });
     report.findings = findings;
     report.abstained = abstained;

@@ -101,7 +101,7 @@ pub(super) struct DetailRate(Option<u32>);
 /// Longest `--duration` and `--interval`.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|e| format!("{e}; write a number and a unit, such as 10s, 2m or 500ms"))?;
     if time.is_zero() {

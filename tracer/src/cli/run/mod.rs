@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-pub(super) use args::Args;
+pub(super) use args::{Args, duration};
 use session::Session;
-use stop::Stop;
+pub(super) use stop::Stop;
 
 use super::Global;
 use crate::{host::Capabilities, live::Live, record::writer};

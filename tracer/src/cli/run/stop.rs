@@ -11,13 +11,13 @@ const INTERRUPTED: i32 = 130;
 
 /// SIGINT and SIGTERM. The first ends the run in order; the second ends the process where it stands, even
 /// if it waits for somebody to read stdout: the kernel then unloads what was attached.
-pub(super) struct Stop {
+pub(in crate::cli) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::cli) fn new() -> Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
         let on = |kind: SignalKind| {
             flag::register_conditional_shutdown(kind.as_raw_value(), INTERRUPTED, again.clone())
@@ -31,7 +31,7 @@ impl Stop {
         })
     }
 
-    pub(super) async fn wait(&mut self) {
+    pub(in crate::cli) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

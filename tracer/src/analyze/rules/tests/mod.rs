@@ -7,7 +7,7 @@ mod backlog;
 mod captured;
 mod funnel;
 mod polling;
-mod synthetic;
+pub(crate) mod synthetic;
 mod traps;
 
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ fn findings(report: &Report, host: &Topology) -> Vec<Finding> {
         report,
         host,
         thresholds: &thresholds,
+        apps: &[],
     })
     .0
 }
@@ -43,6 +44,7 @@ fn abstentions(report: &Report, host: &Topology) -> BTreeMap<String, String> {
         report,
         host,
         thresholds: &thresholds,
+        apps: &[],
     });
     abstained.into_iter().map(|a| (a.rule, a.why)).collect()
 }
@@ -178,6 +180,7 @@ fn a_threshold_decides() {
         report: &report,
         host: &host,
         thresholds: &thresholds,
+        apps: &[],
     });
     assert_eq!(
         find(&all, "remote-node").map(|found| found.severity),

@@ -10,10 +10,10 @@ use crate::{
     report::fixture,
 };
 
-pub(super) const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// Two nodes of four cores with two threads each: CPU n and n + 8 are one core, 0-3 and 8-11 node 0.
-pub(super) fn two_nodes() -> BTreeMap<u32, Place> {
+pub(crate) fn two_nodes() -> BTreeMap<u32, Place> {
     let place = |cpu: u32| Place {
         online: true,
         node: Some(cpu % 8 / 4),
@@ -26,7 +26,7 @@ pub(super) fn two_nodes() -> BTreeMap<u32, Place> {
 }
 
 /// A NIC with one vector a queue, queue n on `cpus[n]`, each RPS mask `rps`.
-pub(super) fn nic(
+pub(crate) fn nic(
     host: &mut Topology,
     name: &str,
     node: u32,
@@ -76,7 +76,7 @@ pub(super) fn nic(
     host.devices.insert(name.into(), nic);
 }
 
-pub(super) fn host() -> Topology {
+pub(crate) fn host() -> Topology {
     let sysctls = [
         ("net.core.netdev_max_backlog", "1000"),
         ("net.core.netdev_budget", "300"),
@@ -98,7 +98,7 @@ pub(super) fn host() -> Topology {
 }
 
 /// Ten seconds of one device, `packets` and `busy` percent of NET_RX by CPU.
-pub(super) fn traffic(device: &str, first_irq: u32, by_cpu: &[(u32, u64, u64)]) -> Report {
+pub(crate) fn traffic(device: &str, first_irq: u32, by_cpu: &[(u32, u64, u64)]) -> Report {
     let mut report = fixture::healthy();
     let template = report.cpus[0].clone();
     report.duration_ns = 10 * SECOND;
@@ -160,7 +160,7 @@ pub(super) fn traffic(device: &str, first_irq: u32, by_cpu: &[(u32, u64, u64)]) 
     report
 }
 
-pub(super) fn wait(p99: u64) -> Percentiles {
+pub(crate) fn wait(p99: u64) -> Percentiles {
     Percentiles {
         p50: p99 / 4,
         p90: p99 / 2,
@@ -170,7 +170,7 @@ pub(super) fn wait(p99: u64) -> Percentiles {
     }
 }
 
-pub(super) fn refuse(report: &mut Report, device: &str, on: u32, target: u32, packets: u64) {
+pub(crate) fn refuse(report: &mut Report, device: &str, on: u32, target: u32, packets: u64) {
     if let Some(row) = &mut report.cpus[target as usize].softnet {
         row.dropped = packets;
     }
@@ -185,7 +185,7 @@ pub(super) fn refuse(report: &mut Report, device: &str, on: u32, target: u32, pa
     report.drops[0].per_target_cpu = Some([(target, packets)].into());
 }
 
-pub(super) fn drop(site: &str, reason: &str, stage: Stage, packets: u64) -> Drop {
+pub(crate) fn drop(site: &str, reason: &str, stage: Stage, packets: u64) -> Drop {
     Drop {
         site: site.into(),
         reason: Some(reason.into()),
@@ -198,7 +198,7 @@ pub(super) fn drop(site: &str, reason: &str, stage: Stage, packets: u64) -> Drop
     }
 }
 
-pub(super) fn redis(cpu: u32) -> Process {
+pub(crate) fn redis(cpu: u32) -> Process {
     Process {
         pid: 812,
         name: "redis-server".into(),
@@ -211,7 +211,7 @@ pub(super) fn redis(cpu: u32) -> Process {
 }
 
 /// The write-up's host: vectors, RPS masks and Redis on CPU 0, the NIC on node 1.
-pub(super) fn incident() -> (Report, Topology) {
+pub(crate) fn incident() -> (Report, Topology) {
     let mut host = host();
     nic(&mut host, "eth0", 1, 24, &[0, 0, 0, 0], &[0]);
     host.processes = vec![redis(0)];
@@ -231,7 +231,7 @@ pub(super) fn incident() -> (Report, Topology) {
 }
 
 /// Eight queues, each on a core of its own on the NIC's node; a busy server everywhere else.
-pub(super) fn well_spread() -> (Report, Topology) {
+pub(crate) fn well_spread() -> (Report, Topology) {
     let mut host = host();
     let cpus = [4, 5, 6, 7];
     nic(&mut host, "eth0", 1, 24, &cpus, &[]);

@@ -383,6 +383,7 @@ fn a_pods_napi_is_not_the_hosts() {
             report,
             host: &host,
             thresholds: &thresholds,
+            apps: &[],
         };
         case.polled_by_cpu("eth0")
     };

@@ -1,0 +1,167 @@
+//! `tracer tune apply` and `tracer tune revert`.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style,
+};
+use crate::{
+    analyze::rules::threshold::Thresholds,
+    cli::{Global, run::duration},
+    proc::Roots,
+    report::{number::of, tune as render},
+    tune::{
+        self, apply::Applied, baseline::Baseline, fault::Fault, identity::Identity, load,
+        lock::Lock, plan::Plan, real::RealHost, state::State,
+    },
+};
+
+/// How long to wait for another apply or revert.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `tracer tune apply`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ApplyArgs {
+    /// A plan, JSON as 'tracer tune plan --format json' prints it; - is stdin. Without it, measure and plan now.
+    #[arg(value_name = "PLAN", conflicts_with_all = ["app", "duration", "threshold"])]
+    plan: Option<PathBuf>,
+
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Measure for this time afterwards, and take everything back if more of a million packets are lost than before.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    watch: Option<Duration>,
+
+    #[command(flatten)]
+    what: What,
+}
+
+/// Arguments of `tracer tune revert`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RevertArgs {
+    /// Also where somebody else has changed the value since.
+    #[arg(long)]
+    force: bool,
+}
+
+/// `tracer tune apply`.
+pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
+    need_root("tune apply")?;
+    let state = State::from_env();
+    let asks = !args.yes;
+    let from_stdin = args
+        .plan
+        .as_ref()
+        .is_some_and(|path| path.as_os_str() == "-");
+    if asks && (from_stdin || !io::stdin().is_terminal()) {
+        return Err(Refused("no terminal to ask on: give --yes".to_owned()).into());
+    }
+    let plan = match &args.plan {
+        Some(path) => load::plan(path)?,
+        None => args.what.plan(&args.what.measured()?)?,
+    };
+    if asks || args.plan.is_none() {
+        print(&render::plan(&plan, &style(global)))?;
+    }
+    if plan.steps.is_empty() {
+        say("nothing to apply");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if asks && !agreed(&plan)? {
+        say("nothing was changed");
+        return Ok(ExitCode::from(1));
+    }
+    let _lock = Lock::take(&state, PATIENCE)?;
+    let own = Identity::own(&Roots::default());
+    let mut host = RealHost::new();
+    let mut fault = Fault::from_env("apply");
+    let applied = tune::apply::apply(&mut host, &state, &plan, &own, now_unix_ns(), &mut fault)?;
+    print(&render::applied(&applied, &style(global)))?;
+    match args.watch {
+        Some(time) if !applied.changed.is_empty() => watched(&plan, &applied, &state, time, global),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn agreed(plan: &Plan) -> Result<bool> {
+    let mut err = io::stderr().lock();
+    write!(
+        err,
+        "Make {} now? [y/N] ",
+        of(plan.changes().count() as u64, "change")
+    )?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Measures, and takes this plan's changes back if it got worse.
+fn watched(
+    plan: &Plan,
+    applied: &Applied,
+    state: &State,
+    time: Duration,
+    global: Global,
+) -> Result<ExitCode> {
+    let report = match measure(time, &Thresholds::default()) {
+        Ok(report) => report,
+        Err(error) => bail!(
+            "{error:#}; the changes stay, judged by nobody: tracer tune revert takes them back"
+        ),
+    };
+    let after = Baseline::of(&report);
+    say(&format!("before: {}", render::losses(&plan.baseline)));
+    say(&format!("after: {}", render::losses(&after)));
+    match plan.baseline.is_worse(&after) {
+        Some(false) => Ok(ExitCode::SUCCESS),
+        None => {
+            say("too few packets to judge: the changes stay");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(true) => {
+            let n = applied.changed.len() as u64;
+            say(&format!(
+                "more is lost than before: taking {} back",
+                of(n, "change")
+            ));
+            let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
+            print(&render::reverted(&reverted, &style(global)))?;
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+/// `tracer tune revert`.
+pub(super) fn revert(args: &RevertArgs, global: Global) -> Result<ExitCode> {
+    need_root("tune revert")?;
+    let state = State::from_env();
+    let _lock = Lock::take(&state, PATIENCE)?;
+    let own = Identity::own(&Roots::default());
+    revert_now(&state, &own, args.force, global)
+}
+
+fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Result<ExitCode> {
+    let mut host = RealHost::new();
+    let mut fault = Fault::from_env("revert");
+    let reverted = tune::revert::revert(&mut host, state, own, force, now_unix_ns(), &mut fault)?;
+    let Some(reverted) = reverted else {
+        print("nothing is applied\n")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    print(&render::reverted(&reverted, &style(global)))?;
+    Ok(if reverted.is_complete() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}

@@ -1,0 +1,292 @@
+//! What of a host can be changed, by which name, and when two of its values are the same.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::proc::cpus::{number, parse_list, parse_mask};
+
+/// One thing that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Setting {
+    /// A file of /proc/sys by its dotted name; one of [`SYSCTLS`].
+    Sysctl {
+        /// `net.core.netdev_max_backlog`.
+        name: String,
+    },
+    /// `/proc/irq/N/smp_affinity_list`.
+    IrqAffinity {
+        /// IRQ number.
+        irq: u32,
+    },
+    /// `/sys/class/net/DEVICE/queues/rx-N/rps_cpus`, a mask.
+    RpsCpus {
+        /// Device.
+        device: String,
+        /// Receive queue.
+        queue: u32,
+    },
+    /// `/sys/class/net/DEVICE/queues/rx-N/rps_flow_cnt`.
+    RpsFlowCount {
+        /// Device.
+        device: String,
+        /// Receive queue.
+        queue: u32,
+    },
+    /// Entries of the receive ring (ethtool netlink `RINGS_SET`, 5.7).
+    Ring {
+        /// Device.
+        device: String,
+    },
+    /// Combined channels, or receive channels where it has no combined ones (ethtool netlink `CHANNELS_SET`, 5.7).
+    Channels {
+        /// Device.
+        device: String,
+    },
+    /// CPUs that the threads of a process may run on: a list for all, or that of the first and then `TID=LIST` for each.
+    Process {
+        /// Process id.
+        pid: u32,
+        /// `comm`: it must not have become another process.
+        name: String,
+        /// When it started, ticks since boot; filled in when the plan is applied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<u64>,
+    },
+    /// IRQs that the running irqbalance leaves alone: numbers with blanks between them.
+    IrqbalanceBans {
+        /// Its process.
+        pid: u32,
+    },
+}
+
+/// The only sysctls that are ever written.
+pub const SYSCTLS: [&str; 4] = [
+    "net.core.netdev_max_backlog",
+    "net.core.netdev_budget",
+    "net.core.netdev_budget_usecs",
+    "net.core.rps_sock_flow_entries",
+];
+
+/// A setting and the value that it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What to set.
+    pub setting: Setting,
+    /// To what.
+    pub to: String,
+}
+
+impl Setting {
+    /// A sysctl.
+    #[must_use]
+    pub fn sysctl(name: &str) -> Self {
+        Self::Sysctl {
+            name: name.to_owned(),
+        }
+    }
+
+    /// Whether the kernel has taken what was `written`, given what it shows `now`.
+    #[must_use]
+    pub fn same(&self, written: &str, now: &str) -> bool {
+        let (a, b) = (written, now);
+        match self {
+            Self::RpsCpus { .. } => equal(a, b, |text| parse_mask(text).ok()),
+            Self::IrqAffinity { .. } => equal(a, b, |text| parse_list(text).ok()),
+            Self::IrqbalanceBans { .. } => equal(a, b, irqs),
+            Self::Process { .. } => threads_are(&[a], b),
+            _ => a.split_whitespace().eq(b.split_whitespace()),
+        }
+    }
+
+    /// Whether what is there `now` was put there by who wrote the `known` values: of a process each thread on its own,
+    /// since it can be interrupted between two of them.
+    #[must_use]
+    pub fn is_one_of(&self, known: &[&str], now: &str) -> bool {
+        match self {
+            Self::Process { .. } => threads_are(known, now),
+            _ => known.iter().any(|value| self.same(value, now)),
+        }
+    }
+
+    /// `value` for people: one list for all threads of a process where they agree.
+    #[must_use]
+    pub fn brief(&self, value: &str) -> String {
+        let Self::Process { .. } = self else {
+            return value.to_owned();
+        };
+        let first = value.split_whitespace().next().unwrap_or_default();
+        let mut others = value.split_whitespace().skip(1);
+        let agrees = |word: &str| word.split_once('=').is_some_and(|(_, list)| list == first);
+        if others.all(agrees) {
+            first.to_owned()
+        } else {
+            format!("{first}, other threads differently")
+        }
+    }
+
+    /// CPUs that `value` names; `None` if it is about none.
+    #[must_use]
+    pub fn cpus(&self, value: &str) -> Option<Vec<u32>> {
+        match self {
+            Self::RpsCpus { .. } => parse_mask(value).ok(),
+            Self::IrqAffinity { .. } => parse_list(value).ok(),
+            Self::Process { .. } => {
+                let mut cpus = threads(value)?.into_values().flatten().collect::<Vec<_>>();
+                cpus.sort_unstable();
+                cpus.dedup();
+                Some(cpus)
+            }
+            _ => None,
+        }
+    }
+
+    /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
+    pub fn check(&self, value: &str) -> Result<(), String> {
+        let fail = |what: &str| Err(format!("{self}: {what}"));
+        let device = match self {
+            Self::Sysctl { name } if !SYSCTLS.contains(&name.as_str()) => {
+                return fail("not a setting that tracer changes");
+            }
+            Self::RpsCpus { device, .. }
+            | Self::RpsFlowCount { device, .. }
+            | Self::Ring { device }
+            | Self::Channels { device } => Some(device.as_str()),
+            _ => None,
+        };
+        let is_name = |name: &str| {
+            !matches!(name, "" | "." | "..") && !name.contains('/') && !name.contains('\0')
+        };
+        if device.is_some_and(|name| !is_name(name)) {
+            return fail("not a device's name");
+        }
+        let is_value = match self {
+            Self::RpsCpus { .. } => parse_mask(value).is_ok(),
+            Self::IrqAffinity { .. } | Self::Process { .. } => {
+                self.cpus(value).is_some_and(|cpus| !cpus.is_empty())
+            }
+            Self::IrqbalanceBans { .. } => irqs(value).is_some(),
+            _ => number(value).is_some(),
+        };
+        if is_value {
+            Ok(())
+        } else {
+            fail(&format!("`{value}` is no value for it"))
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sysctl { name } => write!(f, "/proc/sys/{}", name.replace('.', "/")),
+            Self::IrqAffinity { irq } => write!(f, "/proc/irq/{irq}/smp_affinity_list"),
+            Self::RpsCpus { device, queue } => {
+                write!(f, "/sys/class/net/{device}/queues/rx-{queue}/rps_cpus")
+            }
+            Self::RpsFlowCount { device, queue } => {
+                write!(f, "/sys/class/net/{device}/queues/rx-{queue}/rps_flow_cnt")
+            }
+            Self::Ring { device } => write!(f, "receive ring of {device}"),
+            Self::Channels { device } => write!(f, "channels of {device}"),
+            Self::Process { pid, name, .. } => write!(f, "CPUs of {name} (pid {pid})"),
+            Self::IrqbalanceBans { pid } => write!(f, "IRQs banned from irqbalance (pid {pid})"),
+        }
+    }
+}
+
+fn equal<T: PartialEq>(a: &str, b: &str, parse: impl Fn(&str) -> Option<T>) -> bool {
+    match (parse(a), parse(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.trim() == b.trim(),
+    }
+}
+
+/// Numbers with blanks between them, in order.
+pub(crate) fn irqs(text: &str) -> Option<Vec<u32>> {
+    let numbers: Option<Vec<u32>> = text.split_whitespace().map(number).collect();
+    let mut numbers = numbers?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    Some(numbers)
+}
+
+/// CPUs by thread; under `None` those of every thread that is not named.
+pub(crate) fn threads(text: &str) -> Option<BTreeMap<Option<u32>, Vec<u32>>> {
+    let words = text.split_whitespace().map(|word| {
+        Some(match word.split_once('=') {
+            Some((tid, list)) => (Some(number(tid)?), parse_list(list).ok()?),
+            None => (None, parse_list(word).ok()?),
+        })
+    });
+    words.collect()
+}
+
+/// Whether each thread that is there `now` has the CPUs that one of `known` gives it; threads come and go.
+fn threads_are(known: &[&str], now: &str) -> bool {
+    let Some(now) = threads(now) else {
+        return known.contains(&now);
+    };
+    let known: Vec<_> = known.iter().filter_map(|value| threads(value)).collect();
+    now.iter().all(|(tid, cpus)| {
+        let mut given = known
+            .iter()
+            .filter_map(|map| map.get(tid).or_else(|| map.get(&None)));
+        given.any(|given| given == cpus)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> Setting {
+        Setting::Process {
+            pid: 812,
+            name: "redis-server".into(),
+            start: None,
+        }
+    }
+
+    #[test]
+    fn a_mask_is_the_same_however_wide_it_is_printed() {
+        let rps = Setting::RpsCpus {
+            device: "eth0".into(),
+            queue: 0,
+        };
+        assert!(rps.same("c", "00000000,0000000c"));
+        assert!(rps.same("0", "00"));
+        assert!(!rps.same("c", "d"));
+    }
+
+    #[test]
+    fn threads_are_compared_one_by_one() {
+        let process = process();
+        let original = "0-3 812=0-3 813=1";
+        assert!(process.same("0-3", "0-3"));
+        assert!(process.same(original, original));
+        assert!(process.same(original, "0-3 812=0-3"), "813 has ended");
+        assert!(!process.same(original, "0-3 812=0-3 813=0-3"));
+        assert!(process.same("2", "2 812=2 813=2 814=2"));
+        assert!(!process.same("2", "2 812=2 813=3"));
+        let half = "2 812=2 813=1";
+        assert!(!process.same(original, half) && !process.same("2", half));
+        assert!(process.is_one_of(&[original, "2"], half));
+        assert!(!process.is_one_of(&[original, "2"], "2 812=2 813=0"));
+        assert_eq!(process.brief("2 812=2 813=2"), "2");
+    }
+
+    #[test]
+    fn a_plan_cannot_name_other_files() {
+        let ring = |device: &str| Setting::Ring {
+            device: device.into(),
+        };
+        assert!(Setting::sysctl("kernel.core_pattern").check("1").is_err());
+        assert!(ring("../..").check("512").is_err());
+        assert!(ring("eth0").check("-1").is_err());
+        assert!(ring("eth0").check("512").is_ok());
+        assert!(Setting::IrqAffinity { irq: 1 }.check("").is_err());
+        assert!(process().check("1-0").is_err());
+    }
+}

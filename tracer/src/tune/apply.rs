@@ -1,0 +1,323 @@
+//! Making the changes of a plan: journal first, then one after the other, each read back; all or none.
+
+use std::io;
+
+use super::{
+    fault::{Fault, Interrupted},
+    host::{Host, SettingError},
+    identity::Identity,
+    journal::{Journal, JournalError, Line, text},
+    plan::Plan,
+    revert::Reverted,
+    state::State,
+};
+use crate::model::setting::Setting;
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Setting, value before, new value.
+    pub changed: Vec<(Setting, String, String)>,
+    /// Settings that had their new value already.
+    pub already: Vec<Setting>,
+    /// The journal was of another boot, whose changes are gone.
+    pub forgot: bool,
+}
+
+/// Why nothing is changed, or nothing any more.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The plan is for another host.
+    #[error("this plan is not for this host as it is now: {}", .0.join("; "))]
+    OtherHost(Vec<String>),
+    /// The host was changed since.
+    #[error("the host is not as the plan saw it, plan again: {}", .0.join("; "))]
+    Changed(Vec<String>),
+    /// The journal cannot be written, read or understood.
+    #[error("{path}: {why}")]
+    Journal {
+        /// Its path.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A change failed, and those before it were taken back.
+    #[error("{failed}; {}", taken_back(*.undone, .left))]
+    Failed {
+        /// What failed.
+        failed: String,
+        /// How many changes were undone.
+        undone: usize,
+        /// Those that could not be undone, with the reason.
+        left: Vec<String>,
+    },
+    /// A test wanted it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+fn taken_back(undone: usize, left: &[String]) -> String {
+    let undone = crate::report::number::of(undone as u64, "change");
+    if left.is_empty() {
+        return format!("{undone} before it taken back, the host is as it was");
+    }
+    format!(
+        "{undone} before it taken back, but not: {}; they are in the journal, try tracer tune revert",
+        left.join("; ")
+    )
+}
+
+/// A change that is about to be made.
+struct Next {
+    setting: Setting,
+    before: String,
+    to: String,
+}
+
+/// Applies `plan`. `now_unix_ns` goes into the journal.
+pub fn apply(
+    host: &mut impl Host,
+    state: &State,
+    plan: &Plan,
+    own: &Identity,
+    now_unix_ns: u64,
+    fault: &mut Fault,
+) -> Result<Applied, ApplyError> {
+    let different = plan.host.differences(own);
+    if !different.is_empty() {
+        return Err(ApplyError::OtherHost(different));
+    }
+    let mut applied = Applied::default();
+    let next = look(host, plan, &mut applied)?;
+    let mut journal = load(state)?.unwrap_or_default();
+    if journal.boot_id.is_some() && journal.boot_id != own.boot_id {
+        applied.forgot = !journal.entries.is_empty();
+        journal = Journal::default();
+    }
+    if next.is_empty() {
+        return Ok(applied);
+    }
+    journal.boot_id.clone_from(&own.boot_id);
+    journal.take(Line::Plan {
+        id: plan.id.clone(),
+        time_unix_ns: now_unix_ns,
+        baseline: plan.baseline,
+    });
+    for change in &next {
+        let first = journal.original(&change.setting).map(str::to_owned);
+        journal.take(Line::Change {
+            setting: change.setting.clone(),
+            original: first.unwrap_or_else(|| change.before.clone()),
+            before: change.before.clone(),
+            to: change.to.clone(),
+        });
+    }
+    let fail = |why: String| ApplyError::Journal {
+        path: state.journal().display().to_string(),
+        why,
+    };
+    let lines = text(&journal.lines()).map_err(|error| fail(error.to_string()))?;
+    let saved = state.make().and_then(|()| state.replace(&lines));
+    saved.map_err(|error| {
+        fail(format!(
+            "cannot write the journal, so nothing was changed: {error}"
+        ))
+    })?;
+
+    for at in 0..next.len() {
+        fault.pass()?;
+        let change = &next[at];
+        if let Err(error) = set(host, &change.setting, &change.to) {
+            return Err(undo(
+                host,
+                state,
+                &mut journal,
+                &next,
+                at,
+                &error.to_string(),
+            ));
+        }
+        fault.pass()?;
+    }
+    let done = Line::Done {
+        time_unix_ns: now_unix_ns,
+    };
+    // Without it, status says that apply was interrupted; nothing else.
+    let _ = mark(state, &[done]);
+    let changed = next.into_iter().map(|n| (n.setting, n.before, n.to));
+    applied.changed = changed.collect();
+    Ok(applied)
+}
+
+/// What is there now, compared with what the plan saw.
+fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<Next>, ApplyError> {
+    let mut next = Vec::new();
+    let mut changed = Vec::new();
+    for change in plan.changes() {
+        let setting = host.identify(&change.setting);
+        let now = match host.read(&setting) {
+            Ok(now) => now,
+            Err(error) => {
+                changed.push(error.to_string());
+                continue;
+            }
+        };
+        if setting.same(&change.to, &now) {
+            applied.already.push(setting);
+            continue;
+        }
+        match &change.from {
+            Some(from) if !setting.same(from, &now) => changed.push(format!(
+                "{setting} is {}, was {}",
+                setting.brief(&now),
+                setting.brief(from)
+            )),
+            _ => next.push(Next {
+                setting,
+                before: now,
+                to: change.to.clone(),
+            }),
+        }
+    }
+    if changed.is_empty() {
+        Ok(next)
+    } else {
+        Err(ApplyError::Changed(changed))
+    }
+}
+
+/// Writes a value and looks whether the kernel took it.
+pub(super) fn set(
+    host: &mut impl Host,
+    setting: &Setting,
+    value: &str,
+) -> Result<(), SettingError> {
+    host.write(setting, value)?;
+    let now = host.read(setting)?;
+    if setting.same(value, &now) {
+        return Ok(());
+    }
+    Err(SettingError::other(
+        setting,
+        format!(
+            "the kernel did not take {}, it is {}",
+            setting.brief(value),
+            setting.brief(&now)
+        ),
+    ))
+}
+
+/// Takes back the changes up to number `failed_at`, the newest first.
+fn undo(
+    host: &mut impl Host,
+    state: &State,
+    journal: &mut Journal,
+    next: &[Next],
+    failed_at: usize,
+    failed: &str,
+) -> ApplyError {
+    let mut left = Vec::new();
+    let mut undone = 0;
+    for (at, change) in next.iter().enumerate().rev() {
+        let back = match host.read(&change.setting) {
+            _ if at > failed_at => Ok(()),
+            Ok(now) if change.setting.same(&change.before, &now) => Ok(()),
+            // There is nothing left that could be put back.
+            Err(error) if error.is_gone() => Ok(()),
+            _ => set(host, &change.setting, &change.before),
+        };
+        match back {
+            Ok(()) => {
+                undone += usize::from(at < failed_at);
+                journal.take(Line::Undone {
+                    setting: change.setting.clone(),
+                });
+            }
+            Err(error) => left.push(error.to_string()),
+        }
+    }
+    if left.is_empty() {
+        journal.plans.pop();
+    }
+    // If that fails, what is in it too much is found to be as it was.
+    let _ = save_rest(state, journal);
+    ApplyError::Failed {
+        failed: failed.to_owned(),
+        undone,
+        left,
+    }
+}
+
+/// Takes the changes that were just `applied` back, those of earlier plans not; what somebody else has changed since is
+/// left.
+pub fn withdraw(
+    host: &mut impl Host,
+    state: &State,
+    applied: &Applied,
+) -> Result<Reverted, ApplyError> {
+    let mut reverted = Reverted::default();
+    let mut journal = load(state)?.unwrap_or_default();
+    for (setting, before, to) in applied.changed.iter().rev() {
+        let back = match host.read(setting) {
+            Ok(now) if setting.same(to, &now) => set(host, setting, before).map(|()| {
+                let done = (setting.clone(), now, before.clone());
+                reverted.restored.push(done);
+            }),
+            Ok(now) if setting.same(before, &now) => {
+                reverted.already.push(setting.clone());
+                Ok(())
+            }
+            Ok(now) => {
+                let foreign = (setting.clone(), now, to.clone());
+                reverted.foreign.push(foreign);
+                continue;
+            }
+            Err(error) if error.is_gone() => {
+                reverted.gone.push(setting.clone());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        match back {
+            Ok(()) => journal.take(Line::Undone {
+                setting: setting.clone(),
+            }),
+            Err(error) => reverted.failed.push(error.to_string()),
+        }
+    }
+    if reverted.is_complete() {
+        journal.plans.pop();
+    }
+    save_rest(state, &journal).map_err(|error| ApplyError::Journal {
+        path: state.journal().display().to_string(),
+        why: format!("cannot write the journal: {error}"),
+    })?;
+    Ok(reverted)
+}
+
+/// Writes what is left; a plan without any change left is none.
+fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
+    if journal.entries.is_empty() {
+        return state.remove();
+    }
+    let lines = text(&journal.lines()).map_err(io::Error::other)?;
+    state.replace(&lines)
+}
+
+/// The journal in `state`.
+pub(super) fn load(state: &State) -> Result<Option<Journal>, ApplyError> {
+    let fail = |why: String| ApplyError::Journal {
+        path: state.journal().display().to_string(),
+        why,
+    };
+    let text = state
+        .load()
+        .map_err(|error| fail(format!("cannot read the journal: {error}")))?;
+    let journal = text.map(|text| Journal::parse(&text)).transpose();
+    journal.map_err(|error: JournalError| fail(error.to_string()))
+}
+
+pub(super) fn mark(state: &State, lines: &[Line]) -> io::Result<()> {
+    let lines = text(lines).map_err(io::Error::other)?;
+    state.append(&lines)
+}

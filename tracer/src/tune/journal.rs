@@ -1,0 +1,287 @@
+//! What was changed and what it was before: JSON lines, written and synced before the first change.
+//!
+//! The first line tells the boot, `plan` begins a plan, `change` is one setting of it, `done` says that all of them were
+//! made. `undone` takes the newest change of a setting back, `restored` all of them. A last line that was cut off is
+//! passed over.
+
+use serde::{Deserialize, Serialize};
+
+use super::baseline::Baseline;
+use crate::model::setting::Setting;
+
+/// Version of the meaning of the lines.
+const SCHEMA: u32 = 1;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Line {
+    /// The first.
+    Journal {
+        /// Version.
+        schema: u32,
+        /// With another boot, the changes are gone.
+        boot_id: Option<String>,
+    },
+    /// A plan begins.
+    Plan {
+        /// [`Plan::id`](super::plan::Plan::id).
+        id: String,
+        /// When, ns since the Unix epoch.
+        time_unix_ns: u64,
+        /// What was lost before it.
+        baseline: Baseline,
+    },
+    /// A setting that the plan changes.
+    Change {
+        /// What.
+        setting: Setting,
+        /// Before the first plan that changed it.
+        original: String,
+        /// Before this plan.
+        before: String,
+        /// New value.
+        to: String,
+    },
+    /// Every change of the last plan was made.
+    Done {
+        /// When, ns since the Unix epoch.
+        time_unix_ns: u64,
+    },
+    /// The newest change of this setting was taken back.
+    Undone {
+        /// What.
+        setting: Setting,
+    },
+    /// The setting has its original value again.
+    Restored {
+        /// What.
+        setting: Setting,
+        /// When, ns since the Unix epoch.
+        time_unix_ns: u64,
+    },
+}
+
+/// A setting that is not as it originally was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What.
+    pub setting: Setting,
+    /// Before the first change.
+    pub original: String,
+    /// Each change: value before and after, the newest last.
+    pub values: Vec<(String, String)>,
+}
+
+impl Entry {
+    /// The value that it should have now.
+    #[must_use]
+    pub fn wanted(&self) -> &str {
+        self.values
+            .last()
+            .map_or(self.original.as_str(), |(_, to)| to)
+    }
+
+    /// Whether `now` is a value that tracer found or left there.
+    #[must_use]
+    pub fn is_ours(&self, now: &str) -> bool {
+        let values = self.values.iter().flat_map(|(before, to)| [before, to]);
+        let mut known: Vec<&str> = values.map(String::as_str).collect();
+        known.push(&self.original);
+        self.setting.is_one_of(&known, now)
+    }
+}
+
+/// A plan in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Begun {
+    /// Its name.
+    pub id: String,
+    /// When, ns since the Unix epoch.
+    pub time_unix_ns: u64,
+    /// What was lost before it.
+    pub baseline: Baseline,
+    /// All of its changes were made.
+    pub done: bool,
+}
+
+/// The journal, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journal {
+    /// The boot that the changes were made in.
+    pub boot_id: Option<String>,
+    /// In the order in which they were applied.
+    pub plans: Vec<Begun>,
+    /// In the order of their first change.
+    pub entries: Vec<Entry>,
+}
+
+/// The journal cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct JournalError {
+    line: usize,
+    why: String,
+}
+
+impl Journal {
+    /// Parses the lines.
+    pub fn parse(text: &str) -> Result<Self, JournalError> {
+        let mut journal = Self::default();
+        // What follows the last end of a line was cut off.
+        let whole = text.rfind('\n').and_then(|end| text.get(..end));
+        for (at, line) in whole.unwrap_or_default().lines().enumerate() {
+            let line = serde_json::from_str(line).map_err(|error| JournalError {
+                line: at + 1,
+                why: error.to_string(),
+            })?;
+            let schema = match &line {
+                Line::Journal { schema, .. } => *schema,
+                _ => SCHEMA,
+            };
+            if schema > SCHEMA {
+                return Err(JournalError {
+                    line: at + 1,
+                    why: format!("schema {schema} is newer than this tracer's {SCHEMA}"),
+                });
+            }
+            journal.take(line);
+        }
+        Ok(journal)
+    }
+
+    /// What the line means.
+    pub fn take(&mut self, line: Line) {
+        match line {
+            Line::Journal { boot_id, .. } => self.boot_id = boot_id,
+            Line::Plan {
+                id,
+                time_unix_ns,
+                baseline,
+            } => self.plans.push(Begun {
+                id,
+                time_unix_ns,
+                baseline,
+                done: false,
+            }),
+            Line::Change {
+                setting,
+                original,
+                before,
+                to,
+            } => {
+                let known = self.entries.iter_mut().find(|e| e.setting == setting);
+                match known {
+                    Some(entry) => entry.values.push((before, to)),
+                    None => self.entries.push(Entry {
+                        setting,
+                        original,
+                        values: vec![(before, to)],
+                    }),
+                }
+            }
+            Line::Done { .. } => {
+                if let Some(plan) = self.plans.last_mut() {
+                    plan.done = true;
+                }
+            }
+            Line::Undone { setting } => {
+                for entry in self.entries.iter_mut().filter(|e| e.setting == setting) {
+                    entry.values.pop();
+                }
+                self.entries.retain(|entry| !entry.values.is_empty());
+            }
+            Line::Restored { setting, .. } => self.entries.retain(|e| e.setting != setting),
+        }
+    }
+
+    /// Every line that it takes to say the same again.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = vec![Line::Journal {
+            schema: SCHEMA,
+            boot_id: self.boot_id.clone(),
+        }];
+        for plan in &self.plans {
+            lines.push(Line::Plan {
+                id: plan.id.clone(),
+                time_unix_ns: plan.time_unix_ns,
+                baseline: plan.baseline,
+            });
+            if plan.done {
+                lines.push(Line::Done {
+                    time_unix_ns: plan.time_unix_ns,
+                });
+            }
+        }
+        for entry in &self.entries {
+            for (before, to) in &entry.values {
+                lines.push(Line::Change {
+                    setting: entry.setting.clone(),
+                    original: entry.original.clone(),
+                    before: before.clone(),
+                    to: to.clone(),
+                });
+            }
+        }
+        lines
+    }
+
+    /// The first value of `setting`, if it was changed before.
+    #[must_use]
+    pub fn original(&self, setting: &Setting) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|entry| entry.setting == *setting)?;
+        Some(&entry.original)
+    }
+}
+
+/// The lines as the file has them.
+pub(super) fn text(lines: &[Line]) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&serde_json::to_string(line)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(original: &str, before: &str, to: &str) -> Line {
+        Line::Change {
+            setting: Setting::sysctl("net.core.netdev_budget"),
+            original: original.into(),
+            before: before.into(),
+            to: to.into(),
+        }
+    }
+
+    #[test]
+    fn the_first_original_is_kept_and_a_cut_line_passed_over() {
+        let lines = [
+            Line::Journal {
+                schema: 1,
+                boot_id: Some("a".into()),
+            },
+            change("300", "300", "600"),
+            change("300", "600", "1200"),
+        ];
+        let whole = text(&lines).unwrap();
+        let journal = Journal::parse(&whole).unwrap();
+        assert_eq!(journal.entries.len(), 1);
+        assert_eq!(journal.entries[0].original, "300");
+        assert_eq!(journal.entries[0].wanted(), "1200");
+        assert!(journal.entries[0].is_ours("600") && !journal.entries[0].is_ours("900"));
+        assert_eq!(
+            Journal::parse(&text(&journal.lines()).unwrap()).unwrap(),
+            journal
+        );
+        let cut = whole.trim_end();
+        let cut = Journal::parse(&cut[..cut.len() - 4]).unwrap();
+        assert_eq!(cut.entries[0].wanted(), "600");
+        assert!(Journal::parse("{}\n").is_err());
+    }
+}

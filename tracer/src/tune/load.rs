@@ -1,0 +1,118 @@
+//! Reports and plans from files.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::plan::{Plan, SCHEMA};
+use crate::{
+    model::report::{self, Record, Report},
+    report::json,
+};
+
+/// The summary in `path`, JSON as `tracer run --format json` prints it; `-` is stdin.
+pub fn report(path: &Path) -> Result<Report> {
+    summary(open(path)?).with_context(|| format!("no report in {}", path.display()))
+}
+
+/// The last summary among the lines.
+fn summary(lines: impl BufRead) -> Result<Report> {
+    let mut found = None;
+    for (at, line) in lines.lines().enumerate() {
+        let line = line?;
+        // Windows and events are many and large; only their kind matters here.
+        if !line.contains("\"summary\"") {
+            ensure!(
+                line.starts_with('{') || line.trim().is_empty(),
+                "line {} is no JSON of `tracer run --format json`",
+                at + 1
+            );
+            continue;
+        }
+        match json::parse(&line).with_context(|| format!("line {}", at + 1))? {
+            Record::Summary(report) => found = Some(report),
+            Record::Window(_) | Record::Event(_) => {}
+        }
+    }
+    let report = found
+        .context("no line of kind \"summary\": was the run ended before it printed its report?")?;
+    ensure!(
+        report.schema <= report::SCHEMA,
+        "schema {} is newer than this tracer's {}",
+        report.schema,
+        report::SCHEMA
+    );
+    if report.topology.is_none() {
+        bail!("the report does not tell how the host is set up (topology)");
+    }
+    Ok(report)
+}
+
+/// The plan in `path`, JSON as `tracer tune plan --format json` prints it; `-` is stdin. Every setting and value in it
+/// is one that tracer may write.
+pub fn plan(path: &Path) -> Result<Plan> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    parse_plan(&text).with_context(|| format!("no plan in {}", path.display()))
+}
+
+pub(super) fn parse_plan(text: &str) -> Result<Plan> {
+    let plan: Plan = serde_json::from_str(text)?;
+    ensure!(plan.kind == "plan", "kind is {:?}", plan.kind);
+    ensure!(
+        plan.schema <= SCHEMA,
+        "schema {} is newer than this tracer's {SCHEMA}",
+        plan.schema
+    );
+    for change in plan.changes() {
+        change
+            .setting
+            .check(&change.to)
+            .map_err(anyhow::Error::msg)?;
+    }
+    Ok(plan)
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    let file =
+        std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::topology::Topology, report::fixture};
+
+    #[test]
+    fn the_summary_is_found_behind_windows() {
+        let report = Report {
+            topology: Some(Topology::default()),
+            schema: 1,
+            ..fixture::healthy()
+        };
+        let window = json::line(&Record::Window(report.clone())).unwrap();
+        let line = json::line(&Record::Summary(report.clone())).unwrap();
+        let text = format!("{window}\n{line}\n");
+        assert_eq!(summary(text.as_bytes()).unwrap(), report);
+        let error = summary(window.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("summary"), "{error}");
+        assert!(summary(&b"tracer: no\n"[..]).is_err());
+    }
+
+    #[test]
+    fn a_plan_that_names_another_file_is_refused() {
+        let text = r#"{"kind":"plan","schema":1,"id":"1","host":{"hostname":"a","kernel":"b","machine_id":null,
+            "boot_id":null,"netns":null},"baseline":{"duration_ns":1,"packets":0,"lost":0},"steps":[{"part":"backlog",
+            "title":"","why":"","finding":"","effect":"","risk":null,"changes":[{"setting":{"kind":"sysctl",
+            "name":"kernel.core_pattern"},"from":null,"to":"1"}]}],"by_hand":[],"notes":[],"cpus":[],"applications":[]}"#;
+        let error = parse_plan(text).unwrap_err().to_string();
+        assert!(error.contains("not a setting"), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
+
+use super::{
+    apply::{ApplyError, load, mark, set},
+    fault::{Fault, Interrupted},
+    host::Host,
+    identity::Identity,
+    journal::{Entry, Line},
+    state::State,
+};
+use crate::model::setting::Setting;
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reverted {
+    /// Setting, value found, original.
+    pub restored: Vec<(Setting, String, String)>,
+    /// Settings that had their original value already.
+    pub already: Vec<Setting>,
+    /// Settings of a device or process that is gone.
+    pub gone: Vec<Setting>,
+    /// Changed by somebody else since: setting, its value, the one that tracer had left.
+    pub foreign: Vec<(Setting, String, String)>,
+    /// Could not be restored, and why.
+    pub failed: Vec<String>,
+    /// The host was rebooted since: the changes are gone, and so is the journal.
+    pub rebooted: bool,
+}
+
+impl Reverted {
+    /// Whether nothing of tracer's is left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.foreign.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since.
+pub fn revert(
+    host: &mut impl Host,
+    state: &State,
+    own: &Identity,
+    force: bool,
+    now_unix_ns: u64,
+    fault: &mut Fault,
+) -> Result<Option<Reverted>, ApplyError> {
+    let Some(journal) = load(state)? else {
+        return Ok(None);
+    };
+    let mut reverted = Reverted::default();
+    if journal.boot_id.is_some() && journal.boot_id != own.boot_id {
+        reverted.rebooted = true;
+    } else {
+        // Backwards: what was set last may hide what was set before.
+        for entry in journal.entries.iter().rev() {
+            if restore(host, entry, force, &mut reverted, fault)? {
+                let line = Line::Restored {
+                    setting: entry.setting.clone(),
+                    time_unix_ns: now_unix_ns,
+                };
+                // A full disk keeps nothing from being restored; the next revert finds it as it was.
+                if let Err(error) = mark(state, &[line]) {
+                    log::warn!("{}: {error}", state.journal().display());
+                }
+                fault.pass()?;
+            }
+        }
+    }
+    if reverted.is_complete() {
+        state.remove().map_err(|error| ApplyError::Journal {
+            path: state.journal().display().to_string(),
+            why: format!("all is restored, but the journal cannot be removed: {error}"),
+        })?;
+    }
+    Ok(Some(reverted))
+}
+
+/// True if the entry is done with.
+fn restore(
+    host: &mut impl Host,
+    entry: &Entry,
+    force: bool,
+    reverted: &mut Reverted,
+    fault: &mut Fault,
+) -> Result<bool, Interrupted> {
+    let setting = &entry.setting;
+    let now = match host.read(setting) {
+        Ok(now) => now,
+        Err(error) if error.is_gone() => {
+            reverted.gone.push(setting.clone());
+            return Ok(true);
+        }
+        Err(error) => {
+            reverted.failed.push(error.to_string());
+            return Ok(false);
+        }
+    };
+    if setting.same(&entry.original, &now) {
+        reverted.already.push(setting.clone());
+        return Ok(true);
+    }
+    if !entry.is_ours(&now) && !force {
+        let foreign = (setting.clone(), now, entry.wanted().to_owned());
+        reverted.foreign.push(foreign);
+        return Ok(false);
+    }
+    fault.pass()?;
+    if let Err(error) = set(host, setting, &entry.original) {
+        reverted.failed.push(error.to_string());
+        return Ok(false);
+    }
+    fault.pass()?;
+    let done = (setting.clone(), now, entry.original.clone());
+    reverted.restored.push(done);
+    Ok(true)
+}

@@ -1,0 +1,97 @@
+//! What is applied, by which plan, and what has drifted since.
+
+use serde::Serialize;
+
+use super::{
+    apply::{ApplyError, load},
+    host::Host,
+    identity::Identity,
+    journal::Begun,
+    state::State,
+};
+use crate::model::setting::Setting;
+
+/// What the journal says, compared with the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Always `tune_status`.
+    pub kind: &'static str,
+    /// Plans that were applied and not reverted.
+    pub plans: Vec<Begun>,
+    /// The host was rebooted since: nothing of this is in force any more.
+    pub rebooted: bool,
+    /// Setting by setting, in the order of their first change.
+    pub settings: Vec<Entry>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What.
+    pub setting: Setting,
+    /// Before tracer changed it.
+    pub original: String,
+    /// As tracer left it.
+    pub applied: String,
+    /// Now; `null` if it cannot be read.
+    pub now: Option<String>,
+    /// How these compare.
+    pub state: Standing,
+}
+
+/// How a setting compares with what was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// As tracer left it.
+    Applied,
+    /// As it was before.
+    Original,
+    /// Somebody else has changed it since.
+    Drifted,
+    /// Its device or process is gone, or it cannot be read.
+    Gone,
+}
+
+/// Reads both; `None` if nothing is applied.
+pub fn status(
+    host: &mut impl Host,
+    state: &State,
+    own: &Identity,
+) -> Result<Option<Status>, ApplyError> {
+    let Some(journal) = load(state)? else {
+        return Ok(None);
+    };
+    let rebooted = journal.boot_id.is_some() && journal.boot_id != own.boot_id;
+    let entries = journal.entries.iter().map(|entry| {
+        let now = host.read(&entry.setting).ok();
+        let same = |value: &str| {
+            let is_so = |now: &String| entry.setting.same(value, now);
+            now.as_ref().is_some_and(is_so)
+        };
+        let state = if now.is_none() {
+            Standing::Gone
+        } else if same(entry.wanted()) {
+            Standing::Applied
+        } else if same(&entry.original) {
+            Standing::Original
+        } else {
+            Standing::Drifted
+        };
+        let brief = |value: &str| entry.setting.brief(value);
+        Entry {
+            setting: entry.setting.clone(),
+            original: brief(&entry.original),
+            applied: brief(entry.wanted()),
+            now: now.as_deref().map(brief),
+            state,
+        }
+    });
+    let settings = entries.collect();
+    Ok(Some(Status {
+        kind: "tune_status",
+        plans: journal.plans,
+        rebooted,
+        settings,
+    }))
+}

@@ -1,0 +1,385 @@
+//! Plans applied to a made-up host, interrupted anywhere, and reverted.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{
+    apply::{ApplyError, apply, load, withdraw},
+    fault::Fault,
+    host::{Host, SettingError},
+    identity::Identity,
+    plan::{Part, Plan, Planned, Step},
+    revert::{Reverted, revert},
+    state::State,
+    status::{Standing, status},
+};
+use crate::model::setting::Setting;
+
+/// Settings in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Made {
+    values: BTreeMap<Setting, String>,
+    /// Written without an error and without an effect, as some drivers do.
+    deaf: Option<Setting>,
+    read_only: Option<Setting>,
+}
+
+impl Host for Made {
+    fn read(&mut self, setting: &Setting) -> Result<String, SettingError> {
+        let value = self.values.get(setting).cloned();
+        value.ok_or_else(|| SettingError::gone(setting))
+    }
+
+    fn write(&mut self, setting: &Setting, value: &str) -> Result<(), SettingError> {
+        if self.read_only.as_ref() == Some(setting) {
+            let error = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(SettingError::of(setting, "write", error));
+        }
+        if self.deaf.as_ref() == Some(setting) {
+            return Ok(());
+        }
+        let known = self.values.get_mut(setting);
+        let known = known.ok_or_else(|| SettingError::gone(setting))?;
+        value.clone_into(known);
+        Ok(())
+    }
+}
+
+fn backlog() -> Setting {
+    Setting::sysctl("net.core.netdev_max_backlog")
+}
+
+fn irq(irq: u32) -> Setting {
+    Setting::IrqAffinity { irq }
+}
+
+fn rps() -> Setting {
+    Setting::RpsCpus {
+        device: "eth0".into(),
+        queue: 0,
+    }
+}
+
+fn redis() -> Setting {
+    Setting::Process {
+        pid: 812,
+        name: "redis-server".into(),
+        start: None,
+    }
+}
+
+fn made() -> Made {
+    let values = [
+        (backlog(), "8"),
+        (irq(24), "0-3"),
+        (irq(25), "0"),
+        (rps(), "00000001"),
+        (redis(), "0-3 812=0-3 813=1"),
+    ];
+    Made {
+        values: values
+            .map(|(setting, value)| (setting, value.to_owned()))
+            .into(),
+        ..Made::default()
+    }
+}
+
+fn own() -> Identity {
+    Identity {
+        hostname: "db7".into(),
+        kernel: "6.12".into(),
+        boot_id: Some("this".into()),
+        ..Identity::default()
+    }
+}
+
+/// A plan of these changes, from what `host` has.
+fn plan_of(host: &Made, changes: &[(Setting, &str)]) -> Plan {
+    let change = |(setting, to): &(Setting, &str)| Planned {
+        setting: setting.clone(),
+        from: host.values.get(setting).cloned(),
+        to: (*to).to_owned(),
+    };
+    let step = Step {
+        part: Part::Backlog,
+        title: String::new(),
+        why: String::new(),
+        finding: String::new(),
+        effect: String::new(),
+        risk: None,
+        changes: changes.iter().map(change).collect(),
+    };
+    Plan {
+        kind: "plan".into(),
+        schema: 1,
+        id: "7".into(),
+        host: own(),
+        steps: vec![step],
+        ..Plan::default()
+    }
+}
+
+fn usual(host: &Made) -> Plan {
+    plan_of(
+        host,
+        &[
+            (backlog(), "1000"),
+            (irq(24), "2"),
+            (irq(25), "3"),
+            (rps(), "0"),
+            (redis(), "1"),
+        ],
+    )
+}
+
+fn apply_it(
+    host: &mut Made,
+    state: &State,
+    plan: &Plan,
+) -> Result<super::apply::Applied, ApplyError> {
+    apply(host, state, plan, &own(), 1, &mut Fault::default())
+}
+
+fn revert_it(host: &mut Made, state: &State, force: bool) -> Option<Reverted> {
+    revert(host, state, &own(), force, 2, &mut Fault::default()).unwrap()
+}
+
+fn directory() -> (tempfile::TempDir, State) {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::at(directory.path().join("state"));
+    (directory, state)
+}
+
+#[test]
+fn revert_brings_every_value_back_and_removes_the_journal() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    let applied = apply_it(&mut host, &state, &usual(&before)).unwrap();
+    assert_eq!(applied.changed.len(), 5);
+    assert_eq!(host.values[&irq(24)], "2");
+    let told = status(&mut host, &state, &own()).unwrap().unwrap();
+    assert!(told.settings.iter().all(|s| s.state == Standing::Applied));
+    assert!(told.plans[0].done);
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert_eq!(reverted.restored.len(), 5);
+    assert_eq!(host, before);
+    assert_eq!(revert_it(&mut host, &state, false), None);
+    assert_eq!(status(&mut host, &state, &own()).unwrap(), None);
+}
+
+#[test]
+fn the_journal_is_for_root_only() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host.clone(), &state, &usual(&host)).unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(&state.journal()), 0o600);
+    assert_eq!(mode(state.journal().parent().unwrap()), 0o700);
+    revert_it(&mut host, &state, false);
+}
+
+#[test]
+fn the_first_original_outlives_a_second_apply() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    apply_it(&mut host, &state, &usual(&before)).unwrap();
+    let second = plan_of(&host, &[(backlog(), "2000"), (irq(24), "1")]);
+    apply_it(&mut host, &state, &second).unwrap();
+    assert_eq!(host.values[&backlog()], "2000");
+    // The same again has nothing left to do.
+    let again = apply_it(&mut host, &state, &second).unwrap();
+    assert!(again.changed.is_empty() && again.already.len() == 2);
+    revert_it(&mut host, &state, false);
+    assert_eq!(host, before);
+}
+
+#[test]
+fn a_plan_that_is_withdrawn_leaves_the_one_before_it() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    apply_it(&mut host, &state, &usual(&before)).unwrap();
+    let first = host.clone();
+    let second = plan_of(&host, &[(backlog(), "2000"), (irq(24), "1")]);
+    let applied = apply_it(&mut host, &state, &second).unwrap();
+    assert!(withdraw(&mut host, &state, &applied).unwrap().is_complete());
+    assert_eq!(host, first);
+    revert_it(&mut host, &state, false);
+    assert_eq!(host, before);
+}
+
+#[test]
+fn a_failure_in_the_middle_is_named_and_everything_is_taken_back() {
+    let cases: [fn(&mut Made); 3] = [
+        |host| host.read_only = Some(irq(25)),
+        |host| host.deaf = Some(irq(25)),
+        |host| host.read_only = Some(backlog()),
+    ];
+    for spoil in cases {
+        let (_directory, state) = directory();
+        let mut host = made();
+        spoil(&mut host);
+        let before = host.clone();
+        let error = apply_it(&mut host, &state, &usual(&before)).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, ApplyError::Failed { .. }), "{text}");
+        assert!(text.contains("/proc/"), "{text}");
+        assert!(text.contains("the host is as it was"), "{text}");
+        assert_eq!(host, before);
+        assert_eq!(load(&state).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_failed_second_plan_leaves_the_first_in_force() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    apply_it(&mut host, &state, &plan_of(&before, &[(backlog(), "1000")])).unwrap();
+    let first = host.values.clone();
+    host.read_only = Some(irq(24));
+    let second = plan_of(&host, &[(backlog(), "2000"), (irq(24), "1")]);
+    apply_it(&mut host, &state, &second).unwrap_err();
+    assert_eq!(host.values, first);
+    host.read_only = None;
+    revert_it(&mut host, &state, false);
+    assert_eq!(host, before);
+}
+
+#[test]
+fn a_host_that_changed_since_the_plan_is_left_alone() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let plan = usual(&host);
+    host.write(&irq(24), "1").unwrap();
+    let before = host.clone();
+    let error = apply_it(&mut host, &state, &plan).unwrap_err().to_string();
+    assert!(error.contains("smp_affinity_list is 1, was 0-3"), "{error}");
+    assert_eq!(host, before);
+    host.values.remove(&rps());
+    let error = apply_it(&mut host, &state, &plan).unwrap_err().to_string();
+    assert!(error.contains("rps_cpus: it is gone"), "{error}");
+    let other = Identity {
+        hostname: "db8".into(),
+        ..own()
+    };
+    let error = apply(&mut host, &state, &plan, &other, 1, &mut Fault::default());
+    assert!(matches!(error, Err(ApplyError::OtherHost(_))));
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn what_somebody_else_changed_is_left_and_named_unless_forced() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    apply_it(&mut host, &state, &usual(&before)).unwrap();
+    host.write(&backlog(), "5000").unwrap();
+    let told = status(&mut host, &state, &own()).unwrap().unwrap();
+    assert_eq!(told.settings[0].state, Standing::Drifted);
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert_eq!(reverted.foreign.len(), 1);
+    assert_eq!(host.values[&backlog()], "5000");
+    assert_eq!(host.values[&irq(24)], "0-3");
+    let forced = revert_it(&mut host, &state, true).unwrap();
+    assert_eq!(forced.restored.len(), 1);
+    assert_eq!(host, before);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn what_is_gone_needs_no_restoring() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host, &state, &usual(&made())).unwrap();
+    host.values.remove(&redis());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert_eq!(reverted.gone, [redis()]);
+    assert!(reverted.is_complete());
+}
+
+#[test]
+fn after_a_reboot_the_journal_is_forgotten_and_nothing_written() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host, &state, &usual(&made())).unwrap();
+    let rebooted = Identity {
+        boot_id: Some("next".into()),
+        ..own()
+    };
+    let there = host.clone();
+    let told = status(&mut host, &state, &rebooted).unwrap().unwrap();
+    assert!(told.rebooted);
+    let reverted = revert(
+        &mut host,
+        &state,
+        &rebooted,
+        false,
+        2,
+        &mut Fault::default(),
+    );
+    assert!(reverted.unwrap().unwrap().rebooted);
+    assert_eq!(host, there);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn without_room_for_the_journal_nothing_is_applied() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    // Not a directory: as unwritable for root as a full disk.
+    std::fs::create_dir_all(state.journal().parent().unwrap().parent().unwrap()).unwrap();
+    std::fs::write(state.journal().parent().unwrap(), "").unwrap();
+    let error = apply_it(&mut host, &state, &usual(&made())).unwrap_err();
+    assert!(matches!(error, ApplyError::Journal { .. }), "{error}");
+    assert_eq!(host, made());
+}
+
+fn value_of(setting: &Setting) -> BoxedStrategy<String> {
+    match setting {
+        Setting::Sysctl { .. } => (1_u32..10_000).prop_map(|n| n.to_string()).boxed(),
+        Setting::RpsCpus { .. } => (0_u32..256).prop_map(|n| format!("{n:x}")).boxed(),
+        _ => (0_u32..64).prop_map(|n| n.to_string()).boxed(),
+    }
+}
+
+/// Any changes of the made-up host.
+fn any_changes() -> impl Strategy<Value = Vec<(Setting, String)>> {
+    let settings: Vec<Setting> = made().values.into_keys().collect();
+    let some = proptest::sample::subsequence(settings, 1..=5).prop_shuffle();
+    some.prop_flat_map(|settings| {
+        let each: Vec<_> = settings
+            .into_iter()
+            .map(|setting| value_of(&setting).prop_map(move |to| (setting.clone(), to)))
+            .collect();
+        each
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Two plans, the second killed anywhere, then reverts killed anywhere until one comes through.
+    #[test]
+    fn however_it_is_interrupted_revert_brings_the_host_back(
+        first in any_changes(), second in any_changes(), kill_apply in 0_u32..12, kills in prop::collection::vec(0_u32..12, 0..3),
+    ) {
+        let (_directory, state) = directory();
+        let (before, mut host) = (made(), made());
+        let borrow = |changes: &[(Setting, String)]| -> Vec<(Setting, String)> { changes.to_vec() };
+        for (changes, fault) in [(borrow(&first), None), (borrow(&second), Some(kill_apply))] {
+            let changes: Vec<(Setting, &str)> =
+                changes.iter().map(|(setting, to)| (setting.clone(), to.as_str())).collect();
+            let plan = plan_of(&host, &changes);
+            let mut fault = fault.map_or_else(Fault::default, Fault::gentle);
+            let done = apply(&mut host, &state, &plan, &own(), 1, &mut fault);
+            prop_assert!(matches!(done, Ok(_) | Err(ApplyError::Interrupted(_))), "{done:?}");
+        }
+        for at in kills {
+            let _ = revert(&mut host, &state, &own(), false, 2, &mut Fault::gentle(at));
+        }
+        let last = revert_it(&mut host, &state, false);
+        prop_assert!(last.is_none_or(|reverted| reverted.is_complete()));
+        prop_assert_eq!(&host, &before);
+        prop_assert_eq!(load(&state).unwrap(), None);
+    }
+}
