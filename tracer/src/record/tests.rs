@@ -28,7 +28,7 @@ use crate::{
         event::{Event, What},
         report::{Hook, HookStatus, Host},
         snapshot::{KernelCounters, Snapshot},
-        topology::{Nic, Place, RxQueue, Topology, Vector},
+        topology::{Irqbalance, Nic, Place, Process, RxQueue, Topology, Vector},
         window::Window,
     },
     proc::{interrupts::Row, netdev::DeviceFacts, softnet::SoftnetRow},
@@ -131,7 +131,18 @@ fn topology(cpus: u32) -> Topology {
         sysctls: (0..40)
             .map(|n| (format!("net.core.setting_{n}"), "1000".to_owned()))
             .collect(),
-        ..Topology::default()
+        // Every field by name: one that is new has to be recorded, too.
+        host_sysctls: ["net.core.setting_1".to_owned()].into(),
+        irqbalance: Some(Irqbalance {
+            pid: 600,
+            ..Irqbalance::default()
+        }),
+        tick_ns: Some(4_000_000),
+        hypervisor: Some("kvm".to_owned()),
+        processes: vec![Process {
+            pid: 812,
+            ..Process::default()
+        }],
     }
 }
 

@@ -46,7 +46,9 @@ pub fn losses(baseline: &Baseline) -> String {
 pub fn plan(plan: &Plan, style: &Style) -> String {
     let mut page = Page::new(*style);
     let changes = plan.changes().count();
-    let first = if changes == 0 {
+    let first = if changes == 0 && plan.baseline.per_million().is_none() {
+        "Cannot tell: no packets came".to_owned()
+    } else if changes == 0 {
         "Nothing to do".to_owned()
     } else {
         format!(

@@ -396,10 +396,7 @@ fn larger(case: Case<'_>, load: Load) -> Option<Advice> {
         ("the kernel's own length", "longer")
     };
     let why = match load {
-        Load::Bursts => format!(
-            "{}; {queue} holds the burst, and nothing else is needed",
-            load.words()
-        ),
+        Load::Bursts => format!("{}; {queue} holds the burst", load.words()),
         Load::Sustained { .. } => {
             "only after the load is spread: room for what still comes at once".to_owned()
         }

@@ -32,7 +32,10 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         .filter(|(irq, _)| active.contains(irq));
     let ours: Vec<(u32, &Vector)> = ours.map(|(irq, vector)| (*irq, vector)).collect();
     if ours.is_empty() {
-        return Err("the affinity of the interrupts that occurred".to_owned());
+        return Err(
+            "interrupts of network devices: none occurred, or their affinity cannot be read"
+                .to_owned(),
+        );
     }
     let known = |vector: &Vector| !vector.affinity.is_empty() && !vector.effective.is_empty();
     if !ours.iter().any(|(_, vector)| known(vector)) {

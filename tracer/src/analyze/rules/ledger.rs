@@ -48,8 +48,12 @@ pub(super) fn ordinary(case: Case<'_>) -> Verdict {
         .map(|(_, (_, why))| (*why).to_owned())
         .collect();
     let summary = format!(
-        "{} of packets are ordinary and no loss: {}",
-        of(all, "drop"),
+        "{} ordinary and no loss: {}",
+        if all == 1 {
+            "1 drop of a packet is".to_owned()
+        } else {
+            format!("{} of packets are", of(all, "drop"))
+        },
         words.join("; ")
     );
     let found = Found::new(ORDINARY, Severity::Info, summary);

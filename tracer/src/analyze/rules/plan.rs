@@ -275,10 +275,17 @@ impl Plan {
         let cores = of(self.irq_cpus.len() as u64, "core");
         let advice = step(
             format!("Put the vectors of {} on CPUs {to}", self.device),
-            format!(
-                "its queues spread evenly over {cores}{}, one thread of each",
-                self.node_words()
-            ),
+            if self.irq_cpus.len() == 1 {
+                format!(
+                    "the one core{} that is left for them: NET_RX stays on one CPU",
+                    self.node_words()
+                )
+            } else {
+                format!(
+                    "its queues spread evenly over {cores}{}, one thread of each",
+                    self.node_words()
+                )
+            },
         );
         let advice = advice.command(affinity(&new)).risk(
             "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",
@@ -307,8 +314,8 @@ impl Plan {
             ([], true) => {
                 let advice = step(
                     format!("Clear the RPS masks of {}", self.device),
-                    "the vectors spread the packets already; steering them once more costs an interrupt between CPUs and \
-                     ends in one backlog",
+                    "the vectors decide where packets are handled; steering them once more costs an interrupt between CPUs \
+                     and ends in a backlog that can overflow",
                 );
                 vec![rps(case, advice, &self.device, &[])]
             }

@@ -1,6 +1,6 @@
 //! Differences of what is known about the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{fields, whole};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
 };
 
 whole!(
+    BTreeSet<String>,
     DeviceFacts,
     Function,
     IrqFacts,
@@ -54,7 +55,9 @@ fields!(
         devices: BTreeMap<String, Nic>,
         irqs: BTreeMap<u32, Vector>,
         sysctls: BTreeMap<String, String>,
+        host_sysctls: BTreeSet<String>,
         irqbalance: Option<Irqbalance>,
+        tick_ns: Option<u64>,
         hypervisor: Option<String>,
         processes: Vec<Process>,
     }

@@ -38,7 +38,7 @@ fn told(page: &mut Page, finding: &Finding, depth: usize) {
     // Deeper than this nothing would be left of a narrow page.
     let left = FOLDED * depth.min(4);
     let hence = if depth > 0 { "hence " } else { "" };
-    let label = format!("{}{hence}{word}: ", " ".repeat(left));
+    let label = format!("{}{hence}{word}, {}: ", " ".repeat(left), finding.rule);
     page.item(&label, &finding.summary, tone, left + 2);
     let (bullet, indent) = (" ".repeat(left + 2), left + 4);
     for evidence in &finding.evidence {
