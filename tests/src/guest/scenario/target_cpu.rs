@@ -170,7 +170,7 @@ fn concluded(report: &Report) -> Result<()> {
         &[
             &format!("target CPU {TARGET_CPU} overflowed"),
             &format!("steered there by RPS of {}", Wire::RECEIVER_DEVICE),
-            "netdev_max_backlog=16",
+            "netdev_max_backlog=1000",
         ],
     )?;
     if nodes_differ(STEERING_CPU) {
