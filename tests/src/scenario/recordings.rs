@@ -6,13 +6,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount, umount};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tracer::model::report::{Record, Report};
 
 use super::{Need, Scenario, note};
@@ -20,6 +20,7 @@ use crate::{
     backlog::Steered,
     flood::Flood,
     netns::Pair,
+    process::Process,
     tracer::{PATIENCE, Tracer, binary, command, complete},
     wait,
 };
@@ -57,27 +58,31 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is no text")
 }
 
-/// Runs tracer to its end in the receiver's namespace while packets are dropped there; status, stdout, stderr.
+/// Runs tracer to its end in the receiver's namespace while packets are dropped there, once it is attached; status,
+/// stdout, stderr.
 fn dropping(pair: &Pair, args: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
     let mut command = Command::new(binary()?);
-    command.args(args).env("NO_COLOR", "1");
-    let sender = std::thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            use std::process::Stdio;
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            complete(Some(&pair.receiver), command, PATIENCE)
-        });
-        std::thread::sleep(Duration::from_millis(1200));
-        let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender);
-        (run.join(), sent)
-    });
-    let (run, sent) = sender;
-    ensure!(sent? == PACKETS, "not all was sent");
-    let (status, stdout, stderr) = run.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-    Ok((status.code(), stdout, stderr))
+    command
+        .args(args)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(stdout.reopen()?)
+        .stderr(stderr.reopen()?);
+    let mut run = Process::spawn(Some(&pair.receiver), command)?;
+    wait::until("tracer is attached", PATIENCE, || {
+        let said = std::fs::read_to_string(stderr.path())?;
+        Ok(said.contains("attached").then_some(()))
+    })?;
+    // In its second interval, not the first.
+    std::thread::sleep(Duration::from_millis(1200));
+    let sent = Flood::new(Pair::RECEIVER, PORT, PACKETS).run(&pair.sender)?;
+    let status = run.wait(PATIENCE)?;
+    ensure!(sent == PACKETS, "not all was sent");
+    let text = |file: &NamedTempFile| std::fs::read_to_string(file.path());
+    // As `complete` gives it: lines, without the last newline.
+    let stdout = text(&stdout)?.trim_end_matches('\n').to_owned();
+    Ok((status.code(), stdout, text(&stderr)?))
 }
 
 /// `tracer ARGS`, which must end with `status`.
