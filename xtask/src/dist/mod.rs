@@ -56,9 +56,16 @@ pub fn dist(offline: bool) -> Result<()> {
 }
 
 /// Builds what `packages`, arguments of cargo, name, as static binaries; returns the directory that they are in.
+pub fn build_static(packages: &[&str], offline: bool) -> Result<PathBuf> {
+    let (mut cargo, directory) = static_cargo("build", offline)?;
+    command::run(cargo.args(packages))?;
+    Ok(directory)
+}
+
+/// `cargo SUBCOMMAND` for optimised static binaries, and the directory that it leaves them in.
 ///
 /// With a target named, the flags below reach neither build scripts nor the eBPF object.
-pub fn build_static(packages: &[&str], offline: bool) -> Result<PathBuf> {
+pub fn static_cargo(subcommand: &str, offline: bool) -> Result<(Command, PathBuf)> {
     let rustc = command::output(Command::new("rustc").args(["--version", "--verbose"]))?;
     let target = rustc
         .lines()
@@ -78,15 +85,12 @@ pub fn build_static(packages: &[&str], offline: bool) -> Result<PathBuf> {
             cargo_home.display()
         ));
     }
-    command::run(
-        command::cargo_command()
-            .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
-            .args(["build", "--release", "--locked"])
-            .args(packages)
-            .args(["--target", target])
-            .args(offline.then_some("--offline")),
-    )?;
-    Ok(command::target_dir().join(target).join("release"))
+    let mut cargo = command::cargo_command();
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
+        .args([subcommand, "--release", "--locked", "--target", target])
+        .args(offline.then_some("--offline"));
+    Ok((cargo, command::target_dir().join(target).join("release")))
 }
 
 /// Runs `tracer --version` with an empty environment and, as root, in a directory where there is nothing else.

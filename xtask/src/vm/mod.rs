@@ -146,7 +146,8 @@ pub fn matrix(offline: bool) -> Result<Totals> {
     Ok(table::totals(&machines))
 }
 
-fn build(offline: bool) -> Result<Binaries> {
+/// tracer and the guest, static.
+pub fn build(offline: bool) -> Result<Binaries> {
     let packages = ["--package", "tracer", "--package", "tracer-tests", "--bins"];
     let directory = build_static(&packages, offline)?;
     Ok(Binaries {
