@@ -93,21 +93,13 @@ pub enum Spread<K> {
     Counted(BTreeMap<K, Skew>),
     /// Known for the table; all of it may belong to one row.
     Anywhere(Skew),
-    /// Guessed from the mean rate of the table ([`skew_bound`]): a row has its share.
-    Shared(u64),
 }
 
 impl<K: Ord> Spread<K> {
-    /// Of a row that counted `part` where the whole table counted `of`.
-    fn row(&self, key: &K, part: u64, of: u64) -> Skew {
+    fn row(&self, key: &K) -> Skew {
         match self {
             Self::Counted(counted) => counted.get(key).copied().unwrap_or_default(),
             Self::Anywhere(skew) => *skew,
-            Self::Shared(skew) => {
-                let share = u128::from(*skew) * u128::from(part);
-                let share = share.div_ceil(u128::from(of.max(1)));
-                Skew::both(u64::try_from(share).unwrap_or(u64::MAX))
-            }
         }
     }
 
@@ -118,7 +110,6 @@ impl<K: Ord> Spread<K> {
                 skews.fold(Skew::default(), Skew::plus)
             }
             Self::Anywhere(skew) => *skew,
-            Self::Shared(skew) => Skew::both(*skew),
         }
     }
 }
@@ -134,17 +125,6 @@ pub struct Evidence<K> {
     pub missed: Option<u64>,
     /// 1 if the kernel counts at the begin of an event and tracer at its end, 0 if at the same place.
     pub under_way: u64,
-}
-
-/// For what was not counted on both sides of the gap: events that can fall into `gap_ns` when `delta` fell into `window_ns`: four times the mean rate,
-/// at least one. Traffic is bursty; more than that is not put down to the reads.
-#[must_use]
-pub fn skew_bound(delta: u64, gap_ns: u64, window_ns: u64) -> u64 {
-    if delta == 0 || gap_ns == 0 {
-        return 0;
-    }
-    let mean = u128::from(delta) * u128::from(gap_ns) / u128::from(window_ns.max(1));
-    u64::try_from((mean * 4).clamp(1, u128::from(delta.max(1)))).unwrap_or(u64::MAX)
 }
 
 /// One row. `causes` are asked in this order, and only for as much as is still open.
@@ -338,7 +318,6 @@ fn table<K: Ord + Clone>(
     let none = BTreeMap::new();
     let kernel_total = sum(delta.values());
     let traced_total = traced.map(|traced| sum(traced.values()));
-    let busiest = kernel_total.max(traced_total.unwrap_or(0)).max(1);
     let mut all: BTreeMap<&K, (u64, u64)> = delta.iter().map(|(key, n)| (key, (*n, 0))).collect();
     for (key, n) in traced.unwrap_or(&none) {
         all.entry(key).or_default().1 = *n;
@@ -348,7 +327,7 @@ fn table<K: Ord + Clone>(
         if *kernel == 0 && *seen == 0 {
             continue;
         }
-        let skew = evidence.between.row(*key, *kernel.max(seen), busiest);
+        let skew = evidence.between.row(*key);
         let mut one = row(
             name(key),
             *kernel,
@@ -551,35 +530,6 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_only_given_its_share_of_the_skew() {
-        let delta = per_cpu_counts(&[(0, 1_000), (1, 1)]);
-        let traced = per_cpu_counts(&[(0, 996), (1, 5)]);
-        let rows = net_rx_runs(
-            &delta,
-            Some(&traced),
-            &Evidence {
-                gap_ns: 1_000,
-                between: Spread::Shared(4),
-                ..no_slack()
-            },
-        );
-        assert!(
-            rows[0]
-                .explanation
-                .as_deref()
-                .is_some_and(|words| !words.contains("unexplained"))
-        );
-        assert!(
-            rows[1]
-                .explanation
-                .as_deref()
-                .is_some_and(|words| words.contains("3 unexplained")),
-            "{:?}",
-            rows[1]
-        );
-    }
-
-    #[test]
     fn what_was_counted_between_the_reads_explains_its_own_row_and_one_side_only() {
         let skew = Skew {
             kernel_more: 0,
@@ -598,14 +548,6 @@ mod tests {
         assert_eq!(unexplained(&[(1, 15)], &[(1, 18)]), Some(1));
         assert_eq!(unexplained(&[(1, 17)], &[(1, 15)]), Some(2));
         assert_eq!(unexplained(&[(0, 15)], &[(0, 17)]), Some(2));
-    }
-
-    #[test]
-    fn the_skew_is_never_larger_than_what_was_counted() {
-        assert_eq!(skew_bound(0, 1_000, 1_000), 0);
-        assert_eq!(skew_bound(10, 1_000_000, 1_000), 10);
-        assert_eq!(skew_bound(10, 1, 1_000_000_000), 1);
-        assert_eq!(skew_bound(1_000_000, 120_000, 1_000_000_000), 480);
     }
 
     #[test]

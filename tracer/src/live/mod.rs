@@ -16,7 +16,7 @@ use tracer_common::layout::Settings;
 
 pub use self::start::{Options, UnknownInterface, budget, start_parameters};
 use self::{
-    between::between,
+    between::Reads,
     start::{facts, interfaces, settings},
 };
 use crate::{
@@ -137,6 +137,7 @@ impl Live {
         let proc = &self.roots.proc;
         let counters = &self.programs.counters;
         let early = counters.runs();
+        let early_protocols = snmp::read_protocols(proc)?;
         // What can move fastest is read closest to the programs' counters.
         let began = Instant::now();
         let softirqs = Softirqs::read(proc)?;
@@ -155,20 +156,26 @@ impl Live {
         counters.read_irqs(all.difference(&self.irqs).copied(), &mut traced);
         self.irqs.extend(all);
         let late = counters.runs();
-        let mut between = between(
-            &early,
-            &traced,
-            &late,
-            &softnet,
-            &softnet::read_rows(proc, &online)?,
-        );
+        let late_softnet = softnet::read_rows(proc, &online)?;
+        let devices = self.devices.read()?;
+        let after_devices = Instant::now();
+        let last_softnet = softnet::read_rows(proc, &online)?;
+        let protocols = snmp::read_protocols(proc)?;
+        let after_protocols = Instant::now();
+        let mut between = Reads {
+            early: &early,
+            early_protocols: &early_protocols,
+            softnet: &softnet,
+            traced: &traced,
+            late: &late,
+            late_softnet: &late_softnet,
+            last_softnet: &last_softnet,
+            protocols: &protocols,
+        }
+        .between();
         if appeared {
             between.new_hardirqs = between.hardirqs;
         }
-        let devices = self.devices.read()?;
-        let after_devices = Instant::now();
-        let protocols = snmp::read_protocols(proc)?;
-        let after_protocols = Instant::now();
         let time = stat::read_cpus(proc)?;
         let gaps = Gaps {
             softirqs: ns(after_traced - began),

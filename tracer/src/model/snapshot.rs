@@ -67,6 +67,16 @@ pub struct Between {
     pub hardirqs: u64,
     /// Of interrupts that appeared since the snapshot before, after the kernel's table and before the programs' counters.
     pub new_hardirqs: u64,
+    /// Packets that the CPUs processed, all together, after `softnet_stat` and before the programs' counters. Never fewer
+    /// than there were.
+    pub processed: u64,
+    /// `NET_RX` runs that ended at a limit, likewise.
+    pub squeezed: u64,
+    /// Packets processed or refused, all CPUs together, after the programs' counters and before the devices'. Never fewer
+    /// than there were.
+    pub packets: u64,
+    /// Counters of the protocols that moved after the programs' counters and before these were read. Never less.
+    pub protocols: Protocols,
 }
 
 /// Few counters of one CPU, for [`Between`].

@@ -229,9 +229,11 @@ fn reason(stderr: &str) -> Option<String> {
 /// The scenarios run as root, through sudo where we are not; without either they say themselves that they skip.
 fn live(offline: bool) -> Result<Totals> {
     let (mut command, directory) = static_cargo("test", offline)?;
-    command
-        .env("TRACER_BIN", directory.join("tracer"))
-        .args(["--no-fail-fast", "--package", "tracer-tests"]);
+    command.env("TRACER_BIN", directory.join("tracer")).args([
+        "--no-fail-fast",
+        "--package",
+        "tracer-tests",
+    ]);
     if !command::is_root()
         && let Some(sudo) = find_program("sudo")
     {

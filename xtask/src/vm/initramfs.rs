@@ -21,6 +21,7 @@ const CONSOLE: u32 = 0o020_600;
 
 /// Programs of the guest that come from Debian; scenarios and the kernel start them by these names.
 const PROGRAMS: &[&str] = &[
+    "usr/bin/bash",
     "usr/bin/cat",
     "usr/bin/chrt",
     "usr/bin/dash",

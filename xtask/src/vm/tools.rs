@@ -18,6 +18,7 @@ const SUITE: &str = "trixie";
 /// What is unpacked, with all that it depends on.
 const PACKAGES: &[&str] = &[
     "qemu-system-x86",
+    "bash",
     "coreutils",
     "dash",
     "iproute2",

@@ -6,7 +6,7 @@ use tracer_common::counter::{NET_RX, NO_CPU, SOFTIRQ_NAMES};
 
 use super::{Facts, Hooks, devices::devices};
 use crate::{
-    analyze::reconcile::{self, Evidence, Skew, Spread, skew_bound},
+    analyze::reconcile::{self, Evidence, Skew, Spread},
     model::{
         report::{PerCpu, Reconciliation},
         snapshot::Between,
@@ -42,11 +42,8 @@ pub(super) fn reconciliation(window: &Window, facts: &Facts, hooks: &Hooks) -> V
         (hooks.drop && traced.known).then_some(&traced.by_device),
         &Evidence {
             gap_ns: window.gaps.devices,
-            between: Spread::Shared(skew_bound(
-                refused.values().sum(),
-                window.gaps.devices,
-                window.duration_ns,
-            )),
+            // A packet that a device loses in the stack is one that came to it.
+            between: Spread::Anywhere(programs_first(window, |between| between.packets)),
             missed: missed(&["kfree_skb"]),
             under_way: 0,
         },
@@ -127,6 +124,15 @@ fn kernel_first(window: &Window, of: impl Fn(&Between) -> &PerCpu) -> Spread<u32
         skews.entry(*cpu).or_default().traced_more = *n;
     }
     Spread::Counted(skews)
+}
+
+/// Of what is read behind the programs' counters: the other way round.
+pub(super) fn programs_first(window: &Window, of: impl Fn(&Between) -> u64) -> Skew {
+    let [start, end] = &window.between;
+    Skew {
+        kernel_more: of(end),
+        traced_more: of(start),
+    }
 }
 
 fn nonzero(counts: impl Iterator<Item = (u32, u64)>) -> PerCpu {

@@ -68,6 +68,10 @@ fields!(
         softnet_dropped: PerCpu<u64>,
         hardirqs: u64,
         new_hardirqs: u64,
+        processed: u64,
+        squeezed: u64,
+        packets: u64,
+        protocols: Protocols,
     }
 );
 

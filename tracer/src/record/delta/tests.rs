@@ -139,6 +139,10 @@ impl Dice {
                 softnet_dropped: self.map(Self::id, Self::any),
                 hardirqs: self.any(),
                 new_hardirqs: self.any(),
+                processed: self.any(),
+                squeezed: self.any(),
+                packets: self.any(),
+                protocols: self.map(Self::name, Self::any),
             },
             ..Snapshot::default()
         };

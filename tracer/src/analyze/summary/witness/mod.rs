@@ -19,7 +19,7 @@ mod tests;
 
 use super::{Facts, Hooks};
 use crate::{
-    analyze::reconcile::{Cause, Skew, skew_bound},
+    analyze::reconcile::{Cause, Skew},
     model::{report::Reconciliation, window::Window},
 };
 
@@ -41,10 +41,9 @@ fn untraced(counter: String, delta: u64, why: &str) -> Reconciliation {
     }
 }
 
-/// What fell between the reads, by the mean rate of `events`.
-fn skew(window: &Window, gap_ns: u64, events: u64) -> Option<Cause> {
-    let bound = skew_bound(events, gap_ns, window.duration_ns);
-    (bound != 0).then(|| Cause::skew(gap_ns, Skew::both(bound)))
+/// What fell between the reads, if anything.
+fn skew(gap_ns: u64, skew: Skew) -> Option<Cause> {
+    (skew != Skew::default()).then(|| Cause::skew(gap_ns, skew))
 }
 
 /// Runs of the programs at `names` that the kernel skipped.

@@ -2,6 +2,7 @@
 //! namespace, and so are the drops.
 
 use super::{
+    super::reconciliation::programs_first,
     Facts, Hooks, recursion,
     relation::{ALONE, RELATIONS, Relation},
     skew, untraced,
@@ -10,7 +11,7 @@ use crate::{
     analyze::{
         benign::is_benign,
         names::Site,
-        reconcile::{self, Cause},
+        reconcile::{self, Cause, Skew},
         stage::normalise,
     },
     model::{
@@ -53,7 +54,10 @@ pub(super) fn rows(window: &Window, facts: &Facts, hooks: &Hooks) -> Vec<Reconci
             let why = "this kernel has no drop reason for it; the drop sites have the packets";
             return Some(untraced(counter, delta, why)).filter(|_| delta != 0);
         }
-        let causes = causes(window, &found, full, delta);
+        let between = programs_first(window, |between| {
+            difference(&between.protocols, relation.counters, &[])
+        });
+        let causes = causes(window, &found, full, between);
         let traced = (hooks.drop && !found.hidden).then_some(found.packets);
         Some(reconcile::row(counter, delta, traced, &causes))
     });
@@ -156,7 +160,7 @@ impl Found {
     }
 }
 
-fn causes(window: &Window, found: &Found, table_full: u64, delta: u64) -> Vec<Cause> {
+fn causes(window: &Window, found: &Found, table_full: u64, between: Skew) -> Vec<Cause> {
     let mut causes: Vec<_> = recursion(window, &["kfree_skb"]).into_iter().collect();
     let kernel_more = |n: u64, words: String| Cause {
         words,
@@ -180,8 +184,7 @@ fn causes(window: &Window, found: &Found, table_full: u64, delta: u64) -> Vec<Ca
             traced_more: found.unknown,
         });
     }
-    let events = delta.max(found.packets);
-    causes.extend(skew(window, window.gaps.protocols, events));
+    causes.extend(skew(window.gaps.protocols, between));
     if found.without_reason != 0 {
         let words = format!(
             "{} there gave no reason",

@@ -4,8 +4,8 @@ use tracer_common::counter::{NET_RX, SOFTIRQ_NAMES};
 
 use super::{Facts, Hooks, recursion, skew, untraced};
 use crate::{
-    analyze::reconcile::{self, Cause},
-    model::{report::Reconciliation, window::Window},
+    analyze::reconcile::{self, Cause, Skew},
+    model::{report::Reconciliation, snapshot::Between, window::Window},
 };
 
 const RECEIVED_RPS: &str =
@@ -73,7 +73,8 @@ fn processed(window: &Window, processed: u64, hooks: &Hooks) -> Option<Reconcili
         });
     }
     let busy = u64::try_from(window.softnet.len()).unwrap_or(u64::MAX);
-    causes.extend(skew(window, window.gaps.softnet, processed.max(polled)));
+    let between = kernel_first(window, |between| between.processed);
+    causes.extend(skew(window.gaps.softnet, between));
     // The kernel counts in a poll, tracer at its end.
     causes.push(Cause::under_way(busy.saturating_mul(POLL)));
     causes.push(Cause {
@@ -88,6 +89,16 @@ fn processed(window: &Window, processed: u64, hooks: &Hooks) -> Option<Reconcili
     });
     let traced = whole.then_some(polled);
     Some(reconcile::row(counter, processed, traced, &causes))
+}
+
+/// `softnet_stat` is read before the programs' counters: what fell between the reads at the begin is in the kernel's
+/// difference only, at the end in the traced one only.
+fn kernel_first(window: &Window, of: impl Fn(&Between) -> u64) -> Skew {
+    let [start, end] = &window.between;
+    Skew {
+        kernel_more: of(start),
+        traced_more: of(end),
+    }
 }
 
 /// About as many packets as were polled in `NET_RX` runs that the kernel counted and no program saw.
@@ -140,7 +151,8 @@ fn time_squeeze(
         kernel_more: bound,
         traced_more: bound,
     });
-    causes.extend(skew(window, window.gaps.softnet, squeezed));
+    let between = kernel_first(window, |between| between.squeezed);
+    causes.extend(skew(window.gaps.softnet, between));
     causes.push(Cause::under_way(cpus));
     let counter = "softnet_stat time_squeeze total".to_owned();
     Some(reconcile::row(counter, squeezed, traced, &causes))

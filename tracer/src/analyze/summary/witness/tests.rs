@@ -126,6 +126,21 @@ fn a_full_udp_socket_is_one_drop_in_one_row() {
 }
 
 #[test]
+fn a_burst_between_the_reads_explains_as_much_as_was_counted_there_and_on_its_side_only() {
+    let unexplained = |kernel, traced, end: u64| {
+        let mut window = window(&[("Udp.InErrors", kernel), ("Udp.RcvbufErrors", kernel)]);
+        dropped(&mut window, (UDP, "SOCKET_RCVBUFF"), OWN, V4, traced);
+        let moved = [("Udp.RcvbufErrors".to_owned(), end)];
+        window.between[1].protocols = moved.into();
+        let row = row(&window, &facts(REASONS), "Udp.RcvbufErrors");
+        row.and_then(|row| row.unexplained)
+    };
+    assert_eq!(unexplained(156, 134, 22), Some(0));
+    assert_eq!(unexplained(156, 134, 20), Some(2));
+    assert_eq!(unexplained(134, 156, 22), Some(22));
+}
+
+#[test]
 fn what_udp_refused_for_another_reason_is_what_is_left_of_in_errors() {
     let protocols = [("Udp.RcvbufErrors", 40), ("Udp.InErrors", 43)];
     let mut window = window(&protocols);
