@@ -29,6 +29,7 @@ use super::{
     results::Results,
     scenario::{self, SKIPPED},
 };
+use crate::scenario::cleanup;
 
 /// File systems: type, where, options.
 const MOUNTS: &[(&str, &str, &str)] = &[
@@ -50,6 +51,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("TRACER_BIN", "/usr/bin/tracer"),
     ("HOME", "/tmp"),
     ("RUST_BACKTRACE", "1"),
+    (cleanup::RUNS_VARIABLE, "10"),
 ];
 
 /// Open files: enough for a scenario with many sockets.

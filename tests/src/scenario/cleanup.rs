@@ -1,4 +1,4 @@
-//! Provokes ends of all sorts: SIGKILL in the middle of a flood, fifty short runs, a longer one.
+//! Provokes ends of all sorts: SIGKILL in the middle of a flood, many short runs, a longer one.
 //!
 //! Asserts that no program, map, pin or changed setting of tracer's remains, and that a running tracer opens no
 //! descriptors as time goes on.
@@ -25,9 +25,9 @@ pub const SCENARIOS: &[Scenario] = &[
         run: killed_in_a_flood,
     },
     Scenario {
-        name: "nothing_remains_after_fifty_runs",
+        name: "nothing_remains_after_many_runs",
         needs: &[Need::Root],
-        run: fifty_runs,
+        run: many_runs,
     },
     Scenario {
         name: "a_run_opens_no_descriptors_as_it_goes_on",
@@ -37,6 +37,8 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const RUNS: usize = 50;
+/// Another number of runs: under emulation each takes a second.
+pub(crate) const RUNS_VARIABLE: &str = "TRACER_TEST_RUNS";
 const PORT: u16 = 7007;
 
 /// Settings of the network and of BPF, and what is pinned.
@@ -121,10 +123,14 @@ fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String
         .collect()
 }
 
-fn fifty_runs() -> Result<()> {
+fn many_runs() -> Result<()> {
+    let runs = match std::env::var(RUNS_VARIABLE) {
+        Ok(runs) => runs.parse().context(RUNS_VARIABLE)?,
+        Err(_) => RUNS,
+    };
     let before = settings()?;
     let mut all = Objects::default();
-    for turn in 0..RUNS {
+    for turn in 0..runs {
         let tracer = Tracer::start(None, &[])?;
         all.extend(own_objects(&tracer)?);
         let outcome = tracer.stop().with_context(|| format!("run {turn}"))?;
@@ -141,7 +147,7 @@ fn fifty_runs() -> Result<()> {
         difference(&before, &after)
     );
     note(format_args!(
-        "{RUNS} runs: {} programs and {} maps came and went",
+        "{runs} runs: {} programs and {} maps came and went",
         all.programs.len(),
         all.maps.len()
     ));

@@ -83,7 +83,7 @@ const DISK_IRQS: &str = "hard_irqs_per_irq_and_cpu_equal_proc_interrupts";
 
 /// How long a scenario may take here, where a CPU is an emulated one.
 pub(super) fn limit(name: &str) -> Duration {
-    let long = name.contains("fifty") || name.starts_with("the_incident");
+    let long = name.contains("many_runs") || name.starts_with("the_incident");
     // On many emulated CPUs, or started many times.
     let longer = name.starts_with("the_cure") || name.contains("killed_at_any_step");
     Duration::from_secs(match (long, longer) {
