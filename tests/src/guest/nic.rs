@@ -228,7 +228,7 @@ impl Wire {
 
 /// Moves a card into a namespace; the one that it was in before may still be on its way out.
 pub fn take(netns: &Netns, device: &str) -> Result<()> {
-    wait::until("the network card is here", Duration::from_secs(10), || {
+    wait::until("the network card is here", Duration::from_secs(30), || {
         let path = PathBuf::from(format!("/sys/class/net/{device}"));
         Ok(path.exists().then_some(()))
     })?;

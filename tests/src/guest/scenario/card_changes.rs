@@ -157,7 +157,7 @@ fn unplugged() -> Result<()> {
 
     let plugged_in = Pending::new(|| {
         setting::write(RESCAN, "1")?;
-        wait::until("the card is back", Duration::from_secs(10), || {
+        wait::until("the card is back", Duration::from_secs(30), || {
             nic::prepare()?;
             let back = format!("/sys/class/net/{}", Wire::RECEIVER_DEVICE);
             Ok(fs::exists(back)?.then_some(()))
