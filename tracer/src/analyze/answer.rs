@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::fate::fate;
 use super::rules::threshold::{Key, Thresholds};
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
-use crate::report::number::{count, of, percent, ranges, span};
+use crate::report::number::{self, count, of, percent, ranges, span};
 
 /// One CPU with more than this share of all `NET_RX` time is named, in percent.
 const CONCENTRATED: Key = Key::NetRxShare;
@@ -274,8 +274,7 @@ fn refused(report: &Report, site: &Site<'_>) -> Option<String> {
         .unwrap_or_default();
     let who = match cpus.as_slice() {
         [] => return None,
-        [one] => format!("CPU {one}"),
-        several => format!("CPUs {}", ranges(several.iter().copied())),
+        several => number::cpus(several.iter().copied()),
     };
     let noun = if offered.is_none() && site.packets == 1 {
         "packet"

@@ -121,6 +121,14 @@ pub fn ratio(part: u64, whole: u64) -> String {
     count(u64::try_from(tenths / 10).unwrap_or(u64::MAX))
 }
 
+/// `CPU 2`, `CPUs 0-2,4`.
+#[must_use]
+pub fn cpus(ids: impl IntoIterator<Item = u32>) -> String {
+    let list = ranges(ids);
+    let several = list.contains(['-', ',']);
+    format!("CPU{} {list}", if several { "s" } else { "" })
+}
+
 /// Ids as ranges: `0-3,8`.
 #[must_use]
 pub fn ranges(ids: impl IntoIterator<Item = u32>) -> String {

@@ -8,6 +8,7 @@ mod card_changes;
 mod closed_port;
 mod cure;
 mod doctor;
+mod full_cpu;
 mod healthy;
 mod hotplug;
 mod incident;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
         limits::SCENARIOS,
         residual::SCENARIOS,
         late::SCENARIOS,
+        full_cpu::SCENARIOS,
         healthy::SCENARIOS,
         ring_overrun::SCENARIOS,
         net_rx::SCENARIOS,

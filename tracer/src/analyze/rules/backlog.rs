@@ -15,7 +15,7 @@ use crate::{
         report::{Cpu, Drop},
         setting::Setting,
     },
-    report::number::{count, of, percent, ranges},
+    report::number::{self, count, of, percent, ranges},
 };
 
 pub(super) const ID: &str = "backlog-overflow";
@@ -249,8 +249,8 @@ impl<'a> Path<'a> {
         }
         // Which vectors are its own is not known from here; the masks belong to the namespace.
         let (command, _) = rx_queues(foreign(case), device, "rps_cpus", &mask(&targets), |_| None);
-        let list = ranges(targets.iter().copied());
-        let advice = step(format!("Steer {device} to CPUs {list} (RPS)"), why).risk(
+        let to = number::cpus(targets.iter().copied());
+        let advice = step(format!("Steer {device} to {to} (RPS)"), why).risk(
             "each steered packet costs an interrupt between CPUs; note the masks of now to undo it",
         );
         // A namespace without a name cannot be entered by it.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{finding::Advice, setting::Setting, topology::Vector},
-    report::number::of,
+    report::number::{self, of},
 };
 
 /// Hardware threads a queue up to which interrupts go to every core (seastar's perftune).
@@ -271,10 +271,13 @@ impl Plan {
             .iter()
             .map(|(irq, now, _)| (*irq, now.clone()))
             .collect();
-        let to = list(&self.irq_cpus);
         let cores = of(self.irq_cpus.len() as u64, "core");
         let advice = step(
-            format!("Put the vectors of {} on CPUs {to}", self.device),
+            format!(
+                "Put the vectors of {} on {}",
+                self.device,
+                number::cpus(self.irq_cpus.iter().copied())
+            ),
             if self.irq_cpus.len() == 1 {
                 format!(
                     "the one core{} that is left for them: NET_RX stays on one CPU",
@@ -335,7 +338,8 @@ impl Plan {
 
 /// RPS of `device` over `cpus`, and RFS behind it.
 pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Vec<Advice> {
-    let advice = step(format!("Steer {device} to CPUs {} (RPS)", list(cpus)), why);
+    let to = number::cpus(cpus.iter().copied());
+    let advice = step(format!("Steer {device} to {to} (RPS)"), why);
     let risk = "each steered packet costs an interrupt between CPUs; tasks on these CPUs lose time";
     let mut steps = vec![rps(case, advice, device, cpus).risk(risk)];
     steps.extend(rfs(case, device));

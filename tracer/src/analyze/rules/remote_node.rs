@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::finding::Severity,
-    report::number::{count, ranges},
+    report::number::{self, count, ranges},
 };
 
 pub(super) const ID: &str = "remote-node";
@@ -101,10 +101,10 @@ fn tell(case: Case<'_>, device: &str, tally: &Tally) -> Found {
     } else {
         Severity::Info
     };
-    let cpus = ranges(tally.remote.iter().copied());
+    let cpus = number::cpus(tally.remote.iter().copied());
     let there = ranges(tally.nodes.iter().copied());
     let summary = format!(
-        "{remote} % of the interrupts of {device}, which is on node {}, are handled on node {there} (CPU {cpus}): each \
+        "{remote} % of the interrupts of {device}, which is on node {}, are handled on node {there} ({cpus}): each \
          packet crosses the nodes",
         tally.node
     );
@@ -117,10 +117,7 @@ fn tell(case: Case<'_>, device: &str, tally: &Tally) -> Found {
         )
         .evidence(
             format!("vectors of {device} on other nodes"),
-            format!(
-                "IRQ {} on CPU {cpus}",
-                ranges(tally.vectors.iter().copied())
-            ),
+            format!("IRQ {} on {cpus}", ranges(tally.vectors.iter().copied())),
             "/proc/irq/*/effective_affinity_list",
         )
         .evidence(

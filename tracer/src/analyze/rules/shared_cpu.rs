@@ -16,7 +16,7 @@ use crate::{
         setting::Setting,
         topology::{Cpuset, Process},
     },
-    report::number::{duration, of, ranges},
+    report::number::{self, duration, of},
 };
 
 pub(super) const ID: &str = "shared-cpu";
@@ -56,11 +56,11 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     for Victim { process, cpus } in victims.iter().take(TOLD) {
         let on = cpus.iter().filter_map(|cpu| process.ran_on.get(cpu));
         let on = on.copied().fold(0, u64::saturating_add);
-        let cpus = ranges(cpus.iter().copied());
+        let cpus = number::cpus(cpus.iter().copied());
         let on_cpu = if is_bound(process) {
-            format!("{} on CPU {cpus}", name(process))
+            format!("{} on {cpus}", name(process))
         } else {
-            format!("threads of {} that last ran on CPU {cpus}", name(process))
+            format!("threads of {} that last ran on {cpus}", name(process))
         };
         found = found
             .evidence(
@@ -122,7 +122,7 @@ fn where_to(plan: &Plan) -> String {
 }
 
 fn summary(case: Case<'_>, first: &Victim<'_>, all: usize, device: Option<&str>) -> String {
-    let cpus = ranges(first.cpus.iter().copied());
+    let cpus = number::cpus(first.cpus.iter().copied());
     let others = match all {
         1 => String::new(),
         n => format!(
@@ -148,7 +148,7 @@ fn summary(case: Case<'_>, first: &Victim<'_>, all: usize, device: Option<&str>)
         " (it last ran there)"
     };
     format!(
-        "{}{others} shares CPU {cpus} with {with}{measured}",
+        "{}{others} shares {cpus} with {with}{measured}",
         name(first.process)
     )
 }
@@ -318,13 +318,14 @@ pub(super) fn apart(case: Case<'_>, busy: &BTreeSet<u32>) -> Vec<Advice> {
 /// Moves a process; where its cpuset forbids that, moves the cpuset.
 fn pin(process: &Process, rest: &[u32], where_to: &str) -> Advice {
     let to = list(rest);
+    let cpus = number::cpus(rest.iter().copied());
     let outside = rest.iter().any(|cpu| !process.allowed.contains(cpu));
     if let Some(path) = process.cpuset.as_deref().filter(|_| outside) {
         return match &process.confined_by {
-            Some(group) if group.own => confine(process, path, group, &to, where_to),
+            Some(group) if group.own => confine(process, path, group, rest, where_to),
             _ => step(
                 format!(
-                    "Let {} run on CPUs {to}: the control group {path} keeps it off them",
+                    "Let {} run on {cpus}: the control group {path} keeps it off them",
                     name(process)
                 ),
                 where_to,
@@ -345,7 +346,7 @@ fn pin(process: &Process, rest: &[u32], where_to: &str) -> Advice {
         name: process.name.clone(),
         start: None,
     };
-    let advice = step(format!("Move {} to CPUs {to}", name(process)), where_to)
+    let advice = step(format!("Move {} to {cpus}", name(process)), where_to)
         .command(format!("taskset -acp {to} {}", process.pid))
         .sets([(own, to)]);
     if process.threads_differ || !process.threads_allowed.is_empty() {
@@ -364,11 +365,13 @@ fn pin(process: &Process, rest: &[u32], where_to: &str) -> Advice {
 }
 
 /// Moves the control group of a process, which is its own.
-fn confine(process: &Process, path: &str, group: &Cpuset, to: &str, where_to: &str) -> Advice {
+fn confine(process: &Process, path: &str, group: &Cpuset, rest: &[u32], where_to: &str) -> Advice {
+    let to = list(rest);
     let advice = step(
         format!(
-            "Move {} to CPUs {to}, with all processes of its control group {path}",
-            name(process)
+            "Move {} to {}, with all processes of its control group {path}",
+            name(process),
+            number::cpus(rest.iter().copied())
         ),
         where_to,
     )
@@ -384,11 +387,11 @@ fn confine(process: &Process, path: &str, group: &Cpuset, to: &str, where_to: &s
         let unit = quote(unit);
         let set =
             |cpus: &str| format!("systemctl set-property --runtime {unit} AllowedCPUs={cpus}");
-        (set(to), now.map(|now| set(now)))
+        (set(&to), now.map(|now| set(now)))
     } else {
         let file = quote(&format!("{}/cpuset.cpus", group.dir.trim_end_matches('/')));
         let set = |cpus: &str| format!("echo {cpus} > {file}");
-        (set(to), now.map(|now| set(now)))
+        (set(&to), now.map(|now| set(now)))
     };
     Advice {
         revert,

@@ -14,7 +14,7 @@ use crate::{
         report::Cpu,
         setting::Setting,
     },
-    report::number::{count, ranges, times},
+    report::number::{self, count, times},
 };
 
 pub(super) const ID: &str = "time-squeeze";
@@ -59,7 +59,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         _ => Limit::Budget,
     };
     let beside = beside(case, &squeezed);
-    let cpus = ranges(squeezed.iter().map(|(cpu, _)| cpu.cpu));
+    let cpus = number::cpus(squeezed.iter().map(|(cpu, _)| cpu.cpu));
     let which = match limit {
         Limit::Budget => ", mostly at the packet budget",
         Limit::Time => ", mostly at the time limit",
@@ -75,7 +75,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         Severity::Info
     };
     let summary = format!(
-        "NET_RX ended with work left {} on CPU {cpus}{which}; {verdict}",
+        "NET_RX ended with work left {} on {cpus}{which}; {verdict}",
         times(all)
     );
     let known = |n: Option<u64>| n.map_or_else(|| "not known".to_owned(), count);
@@ -105,9 +105,12 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         Limit::Budget => found
             .advice(budget(case))
             .useless("netdev_budget_usecs: time was left"),
-        Limit::Time => found
-            .advice(usecs(case))
-            .useless("a larger netdev_budget: the time runs out before the packets do"),
+        Limit::Time => match usecs(case) {
+            Some(Usecs::Raise(advice)) => found.advice([advice]),
+            Some(Usecs::Useless(why)) => found.useless(why),
+            None => found,
+        }
+        .useless("a larger netdev_budget: the time runs out before the packets do"),
         Limit::Unknown => {
             found.useless("guessing: whether packets or time ran out is not known here")
         }
@@ -178,29 +181,31 @@ fn budget(case: Case<'_>) -> Option<Advice> {
     )
 }
 
-fn usecs(case: Case<'_>) -> Option<Advice> {
+/// What is to be said of `netdev_budget_usecs`.
+enum Usecs {
+    Raise(Advice),
+    Useless(String),
+}
+
+fn usecs(case: Case<'_>) -> Option<Usecs> {
     let now = case.sysctl(USECS)?;
     let cap = case.limit(Key::BudgetUsecsCap);
     if now >= cap {
-        return Some(step(
-            format!("Leave netdev_budget_usecs at {}", count(now)),
-            format!(
-                "it is at or above {} µs already; the CPU needs less work, not more time",
-                count(cap)
-            ),
-        ));
+        return Some(Usecs::Useless(format!(
+            "a larger netdev_budget_usecs: it is at {} µs already; the CPU needs less work, not more time",
+            count(now)
+        )));
     }
     let tick_ns = case.host.tick_ns.unwrap_or(0);
     let then = now.saturating_mul(2).max(2 * tick_ns / 1_000).min(cap);
     if then <= now || tick_ns > 0 && ticks(then, tick_ns) <= ticks(now, tick_ns) {
-        return Some(step(
-            format!("Leave netdev_budget_usecs at {}", count(now)),
-            format!(
-                "the kernel measures it in ticks, here of {} µs: up to {} µs no value gives more of them",
-                count(tick_ns / 1_000),
-                count(cap)
-            ),
-        ));
+        return Some(Usecs::Useless(format!(
+            "a larger netdev_budget_usecs: the kernel measures it in ticks, here of {} µs, and up to {} µs no value \
+             gives more of them than the {} µs of now",
+            count(tick_ns / 1_000),
+            count(cap),
+            count(now)
+        )));
     }
     let advice = step(
         format!(
@@ -210,13 +215,13 @@ fn usecs(case: Case<'_>) -> Option<Advice> {
         ),
         "runs ended because their time was over; the kernel measures it in ticks, so less than two ticks are none",
     );
-    Some(
+    Some(Usecs::Raise(
         advice
             .command(sysctl(case, USECS, &then.to_string()))
             .sets([(Setting::sysctl(USECS), then.to_string())])
             .undo(sysctl(case, USECS, &now.to_string()))
             .risk("tasks on these CPUs wait longer"),
-    )
+    ))
 }
 
 fn ticks(usecs: u64, tick_ns: u64) -> u64 {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{finding::Severity, report::Cpu, topology::Process},
-    report::number::{duration, percent, ranges},
+    report::number::{self, duration, percent},
 };
 
 pub(super) const ID: &str = "softirq-wait";
@@ -123,7 +123,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         ));
     } else if told.is_empty() && !stolen {
         found = found.advice([step(
-            format!("See what runs on CPU {}", ranges(ids.iter().copied())),
+            format!("See what runs on {}", number::cpus(ids.iter().copied())),
             "a task that the scheduler prefers to ksoftirqd, or a long section with softirqs off",
         )
         .command(format!(
@@ -158,19 +158,17 @@ pub(super) fn is_unseen(case: Case<'_>, cpus: &[&Cpu]) -> bool {
 }
 
 fn summary(first: &Cpu, late: bool, ids: &[u32]) -> String {
-    let cpus = ranges(ids.iter().copied());
+    let cpus = number::cpus(ids.iter().copied());
     if late {
         let wait = first.net_rx_wait_ns.map_or(0, |wait| wait.p99);
         format!(
-            "NET_RX waits up to {} (p99) for CPU {cpus}: something competes with it",
+            "one in a hundred NET_RX runs waited {} or longer for {cpus}: something competes with it",
             duration(wait, true)
         )
     } else {
         let runs = first.ksoftirqd_runs.zip(first.net_rx_runs);
         let runs = runs.map_or_else(|| "most".to_owned(), |(part, all)| percent(part, all));
-        format!(
-            "{runs} of the NET_RX runs on CPU {cpus} are in ksoftirqd, which competes with tasks"
-        )
+        format!("{runs} of the NET_RX runs on {cpus} are in ksoftirqd, which competes with tasks")
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{duration, harm, nothing, number, sum, text};
 use crate::model::report::{Cpu, PerCpu, Report};
 use crate::report::bar::bar;
-use crate::report::number::{count, of, percent, ranges, ratio, times};
+use crate::report::number::{count, cpus, of, percent, ratio, times};
 use crate::report::page::{Page, Span, Tone, span};
 use crate::report::table::{Column, ESSENTIAL, Table};
 
@@ -51,9 +51,9 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
     if !squeezed.is_empty() {
         let known = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), count);
         let words = format!(
-            "NET_RX ended with work left {} on CPU {} (time_squeeze): {} at netdev_budget, {} at netdev_budget_usecs",
+            "NET_RX ended with work left {} on {} (time_squeeze): {} at netdev_budget, {} at netdev_budget_usecs",
             times(squeezed.values().fold(0, |sum, n| sum.saturating_add(*n))),
-            ranges(squeezed.keys().copied()),
+            cpus(squeezed.keys().copied()),
             known(sum(report.cpus.iter().map(|cpu| cpu.budget_exhausted))),
             known(sum(report.cpus.iter().map(|cpu| cpu.time_exhausted)))
         );
@@ -99,9 +99,9 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
             .map(|cpu| cpu.softnet.and_then(|row| row.flow_limit)))
         .unwrap_or(0);
         let words = format!(
-            "RPS flow limit refused {}, steered by CPU {}: not the size of the backlog",
+            "RPS flow limit refused {}, steered by {}: not the size of the backlog",
             of(packets, "packet"),
-            ranges(limited.iter().map(|cpu| cpu.cpu))
+            cpus(limited.iter().map(|cpu| cpu.cpu))
         );
         page.prose(&words, Tone::Alarm, 2);
     }
@@ -112,8 +112,8 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
         .collect();
     if !outside.is_empty() {
         let words = format!(
-            "Outside NET_RX (threaded NAPI or busy polling) on CPU {}: {}, {}; not in the NET_RX columns",
-            ranges(outside.iter().map(|cpu| cpu.cpu)),
+            "Outside NET_RX (threaded NAPI or busy polling) on {}: {}, {}; not in the NET_RX columns",
+            cpus(outside.iter().map(|cpu| cpu.cpu)),
             of(
                 sum(outside.iter().map(|cpu| cpu.polls_outside_net_rx)).unwrap_or(0),
                 "poll"
@@ -142,8 +142,8 @@ fn used_up(page: &mut Page, report: &Report, omitted: &Omitted) {
         .filter(|(column, _, runs)| omitted.0.contains(column) && !runs.is_empty())
         .map(|(_, what, runs)| {
             let all = runs.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
-            let cpus = ranges(runs.keys().copied());
-            format!("{what} {} on CPU {cpus}", times(all))
+            let on = cpus(runs.keys().copied());
+            format!("{what} {} on {on}", times(all))
         })
         .collect();
     if !told.is_empty() {
