@@ -17,7 +17,7 @@ use crate::{
         summary::summarize,
     },
     bpf::{Body, Details},
-    cli::{Format, Global, terminal},
+    cli::{Format, Global, is_broken_pipe, terminal},
     live::Live,
     model::{
         report::{Record, Report},
@@ -46,6 +46,8 @@ pub(super) struct Session {
     recorder: Option<Recorder>,
     /// Somebody was told why the recording ended before the run.
     told: bool,
+    /// Nobody reads stdout any more, and the run goes on for its recording.
+    unread: bool,
 }
 
 impl Session {
@@ -74,6 +76,7 @@ impl Session {
             screen,
             recorder: None,
             told: false,
+            unread: false,
         })
     }
 
@@ -150,7 +153,7 @@ impl Session {
         let facts = &mut self.live.facts;
         let collected = &mut self.collected;
         let asked_for = !self.args.events.is_empty();
-        let print = self.args.format == Format::Json && asked_for;
+        let print = self.args.format == Format::Json && asked_for && !self.unread;
         let mut recorder = self.recorder.as_mut().filter(|_| asked_for);
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut written = Ok(());
@@ -174,9 +177,26 @@ impl Session {
                 written = line(&mut out, &Record::Event(event));
             }
         });
-        written?;
-        out.flush()?;
+        let written = written.and_then(|()| Ok(out.flush()?));
+        // What is left in it after a failed write is not tried again.
+        drop(out.into_parts());
+        self.may_go_unread(written)?;
         Ok(more)
+    }
+
+    /// A reader of stdout that goes away ends a run, but not its recording.
+    fn may_go_unread(&mut self, written: Result<()>) -> Result<()> {
+        match (written, &self.args.record) {
+            (Err(error), Some(path)) if is_broken_pipe(&error) => {
+                if !self.unread {
+                    self.unread = true;
+                    let path = path.display();
+                    log::warn!("nobody reads stdout any more; the recording {path} goes on");
+                }
+                Ok(())
+            }
+            (written, _) => written,
+        }
     }
 
     /// A snapshot and the report since the last.
@@ -202,7 +222,10 @@ impl Session {
         }
         self.tell_failed_recording();
         self.last = now;
-        self.show(report, since_start.as_ref())?;
+        if !self.unread {
+            let shown = self.show(report, since_start.as_ref());
+            self.may_go_unread(shown)?;
+        }
         if let Err(error) = self.live.refresh_changed_topology() {
             log::info!("topology as it was before the change: {error:#}");
         }
@@ -267,7 +290,10 @@ impl Session {
             recorder.end(&end, &self.live.facts, kept);
         }
         // Before the recording is closed: a disk may take its time.
-        self.print(report)?;
+        if !self.unread {
+            let printed = self.print(report);
+            self.may_go_unread(printed)?;
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.close();
         }
