@@ -185,7 +185,34 @@ fn a_recording_that_is_cut_off_is_reported_and_a_damaged_one_fails() {
     }
     let missing = tracer(&["report", "/no/such/file"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(stderr(&missing).contains("cannot open the recording /no/such/file: No such file"));
+    assert!(stderr(&missing).contains("cannot open /no/such/file: No such file"));
+}
+
+#[test]
+fn a_plan_is_made_of_a_recording_as_of_the_report_on_it() {
+    let plan = |file: &str| tracer(&["tune", "plan", "--from", file, "--format", "json"]);
+    let recorded = plan(VERSION_1);
+    assert!(recorded.status.success(), "{}", stderr(&recorded));
+    assert_eq!(stderr(&recorded), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    let path = file.to_str().expect("text");
+    let report = tracer(&["report", VERSION_1, "--format", "json"]);
+    std::fs::write(path, &report.stdout).expect("a file");
+    assert_eq!(stdout(&plan(path)), stdout(&recorded));
+
+    let whole = std::fs::read(VERSION_1).expect("the fixture is there");
+    std::fs::write(path, &whole[..whole.len() - 9]).expect("a file");
+    let cut = plan(path);
+    assert!(cut.status.success() && stderr(&cut).contains("cut off"));
+    let mut damaged = whole.clone();
+    damaged[whole.len() - 99] ^= 0xff;
+    std::fs::write(path, &damaged).expect("a file");
+    let damaged = plan(path);
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(stdout(&damaged).is_empty());
+    let said = stderr(&damaged);
+    assert!(said.contains("cannot plan from") && said.contains("is damaged"), "{said}");
 }
 
 #[test]

@@ -41,6 +41,12 @@ pub enum Broken {
     Io(#[from] io::Error),
 }
 
+/// Whether a file that starts with `bytes` can begin with a frame: no text does.
+#[must_use]
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.first() == PREFIX.first()
+}
+
 /// One frame.
 pub fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut frame = PREFIX.to_vec();

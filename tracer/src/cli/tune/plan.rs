@@ -1,16 +1,25 @@
 //! `tracer tune plan`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use super::{measure::measure, print, say, style};
 use crate::{
     analyze::rules::threshold::{Override, Thresholds},
-    cli::{Global, run::duration},
+    cli::{
+        Global,
+        recording::{self, Whole},
+        run::duration,
+    },
     model::{report::Report, topology::Topology},
     proc::{Roots, cpus::number},
+    record::frame,
     report::{number::span, tune as render},
     tune::{
         identity::Identity,
@@ -27,7 +36,8 @@ pub(super) struct Args {
     #[command(flatten)]
     what: What,
 
-    /// A report to plan from: JSON as 'tracer run --format json' prints it; - is stdin. Without it, measure now.
+    /// A run to plan from: what 'tracer run --record' wrote, or the JSON that 'tracer run --format json' printed; - is
+    /// stdin. Without it, measure now.
     #[arg(long, value_name = "FILE", conflicts_with = "duration")]
     from: Option<PathBuf>,
 
@@ -71,7 +81,7 @@ pub(in crate::cli) struct Refused(pub(super) String);
 /// Runs the command.
 pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
     let report = match &args.from {
-        Some(path) => load::report(path)?,
+        Some(path) => recorded(path)?,
         None => args.what.measured()?,
     };
     let plan = args.what.plan(&report)?;
@@ -81,6 +91,23 @@ pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
         PlanFormat::Sh => print(&shell::script(&plan))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The report on the run in `path`. A recording that is cut off counts up to there, with a warning; a damaged one does
+/// not.
+fn recorded(path: &Path) -> Result<Report> {
+    let mut source = recording::source(path)?;
+    let read = || format!("cannot read {}", recording::name(path));
+    let report = if frame::begins(source.fill_buf().with_context(read)?) {
+        let mut recording = recording::read(source, path)?;
+        let end = recording.finish();
+        Whole::of(&recording, end, path)?
+            .undamaged()
+            .and_then(load::usable)
+    } else {
+        load::report(source)
+    };
+    report.with_context(|| format!("cannot plan from {}", recording::name(path)))
 }
 
 impl What {
