@@ -110,14 +110,25 @@ const VERSION_1: &str = concat!(
     "/tests/fixtures/recordings/version-1.trec"
 );
 
+/// Such a run again, by the first tracer that writes version 2.
+const VERSION_2: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/recordings/version-2.trec"
+);
+
 #[test]
-fn a_recording_of_version_1_stays_readable() {
-    let output = tracer(&["report", VERSION_1]);
+fn a_recording_of_every_version_stays_readable() {
+    stays_readable(VERSION_1);
+    stays_readable(VERSION_2);
+}
+
+fn stays_readable(file: &str) {
+    let output = tracer(&["report", file]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
     let text = stdout(&output);
     assert!(text.contains("__udp4_lib_rcv"), "{text}");
-    let json = stdout(&tracer(&["report", VERSION_1, "--format", "json"]));
+    let json = stdout(&tracer(&["report", file, "--format", "json"]));
     let kinds: Vec<_> = json.lines().map(|line| &line[..16]).collect();
     assert_eq!(kinds.len(), 4, "{kinds:?}");
     assert!(kinds[3].contains("summary"), "{kinds:?}");
@@ -128,7 +139,7 @@ fn a_recording_of_version_1_stays_readable() {
             .is_some_and(|last| last.contains(drops)),
         "{json}"
     );
-    let blocks = stdout(&tracer(&["report", VERSION_1, "--intervals"]));
+    let blocks = stdout(&tracer(&["report", file, "--intervals"]));
     assert!(
         blocks.ends_with(&text) && blocks.len() > text.len(),
         "{blocks}"
@@ -212,7 +223,10 @@ fn a_plan_is_made_of_a_recording_as_of_the_report_on_it() {
     assert_eq!(damaged.status.code(), Some(1));
     assert!(stdout(&damaged).is_empty());
     let said = stderr(&damaged);
-    assert!(said.contains("cannot plan from") && said.contains("is damaged"), "{said}");
+    assert!(
+        said.contains("cannot plan from") && said.contains("is damaged"),
+        "{said}"
+    );
 }
 
 #[test]

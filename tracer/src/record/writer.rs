@@ -18,7 +18,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    delta::Delta as _,
+    delta::{Delta as _, counted_twice},
     frame,
     reader::{Moment, When},
     state::{Header, State},
@@ -98,6 +98,7 @@ fn create(path: &Path, force: bool) -> Result<File, CannotRecord> {
 pub struct Recorder {
     /// Interrupts before the run, by number.
     first_irqs: BTreeMap<u32, u64>,
+    /// [Apart](counted_twice::apart).
     last: Snapshot,
     state: State,
     text: Vec<u8>,
@@ -185,6 +186,8 @@ impl Recorder {
             times.count == irq_count(now, *irq).wrapping_sub(before)
         });
         let state = State::of(facts, kept);
+        let mut now = now.clone();
+        counted_twice::apart(&mut now);
         let moment = Moment {
             when,
             state: state.since(&self.state),
@@ -192,7 +195,7 @@ impl Recorder {
         };
         self.line(&moment);
         self.state = state;
-        self.last = now.clone();
+        self.last = now;
         self.send();
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{Delta, Maybe, Misfit};
 
@@ -79,7 +80,10 @@ impl<V: Column> Delta for BTreeMap<u32, V> {
 }
 
 /// The entry that a difference is for.
-fn entry<'a, T>(now: &'a mut BTreeMap<u32, &mut T>, id: u32) -> Result<&'a mut T, Misfit> {
+pub(super) fn entry<'a, T>(
+    now: &'a mut BTreeMap<u32, &mut T>,
+    id: u32,
+) -> Result<&'a mut T, Misfit> {
     let missing = || Misfit(format!("there is no number {id}"));
     now.get_mut(&id).map(|of| &mut **of).ok_or_else(missing)
 }
@@ -123,25 +127,50 @@ pub(super) fn sparse_apply<T: Delta>(
     Ok(())
 }
 
+/// A gap of up to so many neighbours that did not change takes less room than a new run.
+const GAP: usize = 3;
+
 /// Runs of neighbours that changed: the number of the first, then the difference of each.
-fn runs<T>(changes: impl Iterator<Item = (u32, T)>, number: fn(u32) -> T) -> Option<Vec<Vec<T>>> {
+fn runs<T: Clone>(
+    changes: impl Iterator<Item = (u32, Option<T>)>,
+    number: fn(u32) -> T,
+    unchanged: &T,
+) -> Option<Vec<Vec<T>>> {
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut next = None;
+    let mut gap = 0;
     for (id, change) in changes {
-        match runs.last_mut() {
-            Some(run) if next == Some(id) => run.push(change),
-            _ => runs.push(vec![number(id), change]),
-        }
+        let goes_on = next == Some(id);
         next = id.checked_add(1);
+        match (change, runs.last_mut()) {
+            (None, _) if goes_on && gap < GAP => gap += 1,
+            (None, _) => next = None,
+            (Some(change), Some(run)) if goes_on => {
+                run.extend(std::iter::repeat_n(unchanged.clone(), gap));
+                run.push(change);
+                gap = 0;
+            }
+            (Some(change), _) => {
+                runs.push(vec![number(id), change]);
+                gap = 0;
+            }
+        }
     }
     (!runs.is_empty()).then_some(runs)
+}
+
+/// Runs of plain numbers.
+pub(super) fn number_runs(
+    changes: impl Iterator<Item = (u32, Option<i64>)>,
+) -> Option<Vec<Vec<i64>>> {
+    runs(changes, i64::from, &0)
 }
 
 fn apply_runs<T, C>(
     now: &mut BTreeMap<u32, &mut T>,
     runs: Vec<Vec<C>>,
     number: fn(C) -> Option<u32>,
-    apply: fn(&mut T, C) -> Result<(), Misfit>,
+    apply: impl Fn(&mut T, C) -> Result<(), Misfit>,
 ) -> Result<(), Misfit> {
     let misfit = || Misfit("a list does not begin with a number".to_owned());
     for run in runs {
@@ -154,18 +183,27 @@ fn apply_runs<T, C>(
     Ok(())
 }
 
+/// The inverse of [`number_runs`].
+pub(super) fn apply_number_runs<T>(
+    now: &mut BTreeMap<u32, &mut T>,
+    runs: Vec<Vec<i64>>,
+    apply: impl Fn(&mut T, i64) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
+    apply_runs(now, runs, |id| u32::try_from(id).ok(), apply)
+}
+
 macro_rules! number_column {
     ($($number:ty),+) => { $(
         impl Column for $number {
             type Columns = Vec<Vec<i64>>;
 
             fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-                let changes = pairs.iter().filter_map(|(id, now, before)| Some((*id, i64::from(now.since(before)?))));
-                runs(changes, i64::from)
+                let change = |(id, now, before): &(u32, &Self, &Self)| (*id, now.since(before).map(i64::from));
+                number_runs(pairs.iter().map(change))
             }
 
             fn columns_apply(now: &mut BTreeMap<u32, &mut Self>, columns: Self::Columns) -> Result<(), Misfit> {
-                apply_runs(now, columns, |id| u32::try_from(id).ok(), |now, change| {
+                apply_number_runs(now, columns, |now, change| {
                     let change = change.try_into().map_err(|_| Misfit(format!("{change} is no 32-bit number")))?;
                     now.apply(change)
                 })
@@ -178,12 +216,14 @@ macro_rules! number_column {
 
             fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
                 let changes = pairs.iter().filter_map(|(id, now, before)| {
-                    Some((*id, match now.since(before)? {
+                    let change = match now.since(before)? {
                         Maybe::Gone(_) => None,
                         Maybe::Change(change) => Some(i64::from(change)),
-                    }))
+                    };
+                    Some((*id, Some(change)))
                 });
-                runs(changes, |id| Some(i64::from(id)))
+                // Without gaps: there may be none where nothing changed.
+                runs(changes, |id| Some(i64::from(id)), &None)
             }
 
             fn columns_apply(now: &mut BTreeMap<u32, &mut Self>, columns: Self::Columns) -> Result<(), Misfit> {
@@ -222,5 +262,143 @@ impl<T: Column> Column for Box<T> {
     }
 }
 
-sparse!(BTreeMap<u32, V>; V: Column);
 sparse!(BTreeMap<String, V>; V: Delta);
+
+/// Difference of many things that have keys `K`, all told together.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(
+    default,
+    bound(
+        serialize = "K: Serialize, C: Serialize",
+        deserialize = "K: DeserializeOwned, C: DeserializeOwned"
+    )
+)]
+pub struct Listed<K, C> {
+    /// Not there any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) gone: Vec<K>,
+    /// There for the first time, without any count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) new: Vec<K>,
+    /// What changed, by the place among all that there are now, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) of: Option<C>,
+    /// As version 1 told it: by key, then what changed there.
+    #[serde(flatten)]
+    pub(super) by_key: BTreeMap<String, Value>,
+}
+
+impl<K, C> Default for Listed<K, C> {
+    fn default() -> Self {
+        Self {
+            gone: Vec::new(),
+            new: Vec::new(),
+            of: None,
+            by_key: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K, C> Listed<K, C> {
+    /// `None` if nothing changed.
+    pub(super) fn changed(self) -> Option<Self> {
+        (!self.gone.is_empty() || !self.new.is_empty() || self.of.is_some()).then_some(self)
+    }
+}
+
+/// A change as version 1 told it.
+pub(super) fn of_version_1<T: DeserializeOwned>(change: Value) -> Result<T, Misfit> {
+    serde_json::from_value(change).map_err(|error| Misfit(error.to_string()))
+}
+
+/// Differences by place.
+pub(super) fn placed_since<'a, V: Column + 'a>(
+    entries: impl IntoIterator<Item = (&'a V, &'a V)>,
+) -> Option<V::Columns> {
+    let entries = entries.into_iter().zip(0..);
+    let entries: Vec<_> = entries
+        .map(|((now, before), at)| (at, now, before))
+        .collect();
+    V::columns_since(&entries)
+}
+
+/// The inverse of [`placed_since`].
+pub(super) fn placed_apply<'a, V: Column + 'a>(
+    entries: impl IntoIterator<Item = &'a mut V>,
+    columns: Option<V::Columns>,
+) -> Result<(), Misfit> {
+    let Some(columns) = columns else {
+        return Ok(());
+    };
+    let mut entries = (0..).zip(entries).collect();
+    V::columns_apply(&mut entries, columns)
+}
+
+/// Pairs of numbers, such as interrupt and CPU: one of the first and a range of the second.
+pub type Range = (u32, u32, u32);
+
+/// Of a range.
+const LONGEST: u32 = 1 << 16;
+
+/// Adds a pair behind all others.
+pub(super) fn push(ranges: &mut Vec<Range>, outer: u32, id: u32) {
+    match ranges.last_mut() {
+        Some((of, _, last)) if *of == outer && last.checked_add(1) == Some(id) => *last = id,
+        _ => ranges.push((outer, id, id)),
+    }
+}
+
+/// The pairs.
+pub(super) fn pairs(ranges: Vec<Range>) -> Result<Vec<(u32, u32)>, Misfit> {
+    let mut pairs = Vec::new();
+    for (outer, first, last) in ranges {
+        if last < first || last - first >= LONGEST {
+            return Err(Misfit(format!("no range: {first} to {last}")));
+        }
+        pairs.extend((first..=last).map(|id| (outer, id)));
+    }
+    Ok(pairs)
+}
+
+impl<V: Column> Column for BTreeMap<u32, V> {
+    type Columns = Listed<Range, V::Columns>;
+
+    fn columns_since(all: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
+        let nothing = V::nothing();
+        let mut wire = Listed::default();
+        let mut entries = Vec::new();
+        for (outer, now, before) in all {
+            for id in before.keys().filter(|id| !now.contains_key(id)) {
+                push(&mut wire.gone, *outer, *id);
+            }
+            for (id, now) in *now {
+                let known = before.get(id);
+                if known.is_none() {
+                    push(&mut wire.new, *outer, *id);
+                }
+                entries.push((now, known.unwrap_or(&nothing)));
+            }
+        }
+        wire.of = placed_since(entries);
+        wire.changed()
+    }
+
+    fn columns_apply(
+        now: &mut BTreeMap<u32, &mut Self>,
+        columns: Self::Columns,
+    ) -> Result<(), Misfit> {
+        for (key, change) in columns.by_key {
+            let id = key
+                .parse()
+                .map_err(|_| Misfit(format!("no number: '{key}'")))?;
+            entry(now, id)?.apply(of_version_1(change)?)?;
+        }
+        for (outer, id) in pairs(columns.gone)? {
+            entry(now, outer)?.remove(&id);
+        }
+        for (outer, id) in pairs(columns.new)? {
+            entry(now, outer)?.insert(id, V::nothing());
+        }
+        placed_apply(now.values_mut().flat_map(|of| of.values_mut()), columns.of)
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, iter::once};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{
     counter::{
         CpuCounters, DetailCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON,
@@ -11,7 +12,14 @@ use tracer_common::{
     hist::BUCKETS,
 };
 
-use super::{Column, Delta, Key, Misfit, column::sparse, fields, whole};
+use super::{
+    Column, Delta, Misfit,
+    column::{
+        Listed, Range, apply_number_runs, entry, number_runs, of_version_1, pairs, placed_apply,
+        placed_since, push, sparse,
+    },
+    fields, whole,
+};
 use crate::{
     model::{
         report::Hook,
@@ -33,10 +41,7 @@ type Histogram = [u64; BUCKETS];
 const KIND_NAMES: [&str; KINDS] = [Kind::Irq.name(), Kind::NetRx.name(), Kind::Drop.name()];
 
 whole!(Vec<Hook>);
-sparse!(Vec<NapiCounters>);
-sparse!(Histogram);
 sparse!([u8; 16]);
-sparse!(BTreeMap<DropKey, V>; V: Delta);
 
 fields!(
     /// All counters.
@@ -130,7 +135,7 @@ fields!(
 
 fields!(
     /// One NAPI instance on one CPU.
-    NapiCounters => NapiDelta, Self::default(), {
+    NapiCounters => NapiDelta, NapiColumns, Self::default(), {
         napi: u64,
         napi_id: u32,
         ifindex: u32,
@@ -249,6 +254,51 @@ impl Delta for Histogram {
         }
         for (bucket, change) in buckets.iter_mut().zip(changes) {
             bucket.apply(*change)?;
+        }
+        Ok(())
+    }
+}
+
+/// Of a bucket on all CPUs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Buckets {
+    /// Runs by CPU.
+    OfAll(Vec<Vec<i64>>),
+    /// In version 1: of a CPU, as [`Histogram`] alone.
+    OfCpu(Vec<i64>),
+}
+
+/// By bucket, for a bucket's counts are alike on all CPUs.
+impl Column for Histogram {
+    type Columns = BTreeMap<u32, Buckets>;
+
+    fn columns_since(all: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
+        let changed = |at: usize| {
+            let change =
+                |(cpu, now, before): &(u32, &Self, &Self)| (*cpu, now[at].since(&before[at]));
+            number_runs(all.iter().map(change)).map(Buckets::OfAll)
+        };
+        let buckets = (0..).zip(0..BUCKETS);
+        let buckets: Self::Columns = buckets
+            .filter_map(|(id, at)| Some((id, changed(at)?)))
+            .collect();
+        (!buckets.is_empty()).then_some(buckets)
+    }
+
+    fn columns_apply(
+        now: &mut BTreeMap<u32, &mut Self>,
+        columns: Self::Columns,
+    ) -> Result<(), Misfit> {
+        for (id, changes) in columns {
+            match changes {
+                Buckets::OfCpu(changes) => entry(now, id)?.apply(changes)?,
+                Buckets::OfAll(runs) => apply_number_runs(now, runs, |histogram, change| {
+                    let bucket = histogram.get_mut(id as usize);
+                    let none = || Misfit(format!("there is no bucket {id}"));
+                    bucket.ok_or_else(none)?.apply(change)
+                })?,
+            }
         }
         Ok(())
     }
@@ -419,6 +469,96 @@ impl Delta for Vec<NapiCounters> {
     }
 }
 
+/// By CPU and place in its list.
+impl Column for Vec<NapiCounters> {
+    type Columns = Listed<Range, NapiColumns>;
+
+    fn columns_since(all: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
+        let nothing = NapiCounters::nothing();
+        let mut wire = Listed::default();
+        let mut entries = Vec::new();
+        for (cpu, now, before) in all {
+            for (slot, _) in (0..).zip(*before).skip(now.len()) {
+                push(&mut wire.gone, *cpu, slot);
+            }
+            for (slot, _) in (0..).zip(*now).skip(before.len()) {
+                push(&mut wire.new, *cpu, slot);
+            }
+            let before = before.iter().chain(std::iter::repeat(&nothing));
+            entries.extend(now.iter().zip(before));
+        }
+        wire.of = placed_since(entries);
+        wire.changed()
+    }
+
+    fn columns_apply(
+        now: &mut BTreeMap<u32, &mut Self>,
+        columns: Self::Columns,
+    ) -> Result<(), Misfit> {
+        for (key, change) in columns.by_key {
+            let cpu = key
+                .parse()
+                .map_err(|_| Misfit(format!("no CPU: '{key}'")))?;
+            entry(now, cpu)?.apply(of_version_1(change)?)?;
+        }
+        for (cpu, slot) in pairs(columns.gone)? {
+            entry(now, cpu)?.truncate(slot as usize);
+        }
+        for (cpu, slot) in pairs(columns.new)? {
+            let slots = entry(now, cpu)?;
+            if slot as usize != slots.len() {
+                return Err(Misfit(format!("NAPI slot {slot} follows none")));
+            }
+            slots.push(NapiCounters::nothing());
+        }
+        placed_apply(now.values_mut().flat_map(|of| of.iter_mut()), columns.of)
+    }
+}
+
+/// By place in the order of the keys.
+impl<V: Column> Delta for BTreeMap<DropKey, V> {
+    type Wire = Listed<String, V::Columns>;
+
+    fn nothing() -> Self {
+        Self::new()
+    }
+
+    fn since(&self, before: &Self) -> Option<Self::Wire> {
+        let missing = |from: &Self, of: &Self| -> Vec<String> {
+            let keys = of.keys().filter(|key| !from.contains_key(key));
+            keys.map(write).collect()
+        };
+        let nothing = V::nothing();
+        let entries = self
+            .iter()
+            .map(|(key, now)| (now, before.get(key).unwrap_or(&nothing)));
+        let wire = Listed {
+            gone: missing(self, before),
+            new: missing(before, self),
+            of: placed_since(entries),
+            by_key: BTreeMap::new(),
+        };
+        wire.changed()
+    }
+
+    fn apply(&mut self, change: Self::Wire) -> Result<(), Misfit> {
+        for (key, change) in change.by_key {
+            let key = read(&key)?;
+            match of_version_1::<Option<V::Wire>>(change)? {
+                None => drop(self.remove(&key)),
+                Some(change) => self.entry(key).or_insert_with(V::nothing).apply(change)?,
+            }
+        }
+        for key in change.gone {
+            self.remove(&read(&key)?);
+        }
+        for key in change.new {
+            self.insert(read(&key)?, V::nothing());
+        }
+        placed_apply(self.values_mut(), change.of)
+    }
+}
+
 /// A name, NUL-padded: each byte a character, so that one that is no UTF-8 comes back as it was.
 impl Delta for [u8; 16] {
     type Wire = String;
@@ -451,48 +591,45 @@ impl Delta for [u8; 16] {
 }
 
 /// `location reason ifindex netns target_cpu protocol`, numbers but for the location; `-` for no reason and no CPU.
-impl Key for DropKey {
-    type Wire = String;
+pub(super) fn write(key: &DropKey) -> String {
+    let optional = |n: u32, none| {
+        if n == none {
+            "-".to_owned()
+        } else {
+            n.to_string()
+        }
+    };
+    format!(
+        "{:#x} {} {} {} {} {:#06x}",
+        key.location,
+        optional(key.reason, NO_REASON),
+        key.ifindex,
+        key.netns,
+        optional(key.target_cpu, NO_CPU),
+        key.protocol
+    )
+}
 
-    fn write(&self) -> String {
-        let optional = |n: u32, none| {
-            if n == none {
-                "-".to_owned()
-            } else {
-                n.to_string()
-            }
+/// The inverse of [`write`].
+pub(super) fn read(written: &str) -> Result<DropKey, Misfit> {
+    let parse = || {
+        let mut words = written.split(' ');
+        let mut word = || words.next();
+        let number = |word: &str| word.parse::<u32>().ok();
+        let optional = |word: &str, none| match word {
+            "-" => Some(none),
+            word => number(word),
         };
-        format!(
-            "{:#x} {} {} {} {} {:#06x}",
-            self.location,
-            optional(self.reason, NO_REASON),
-            self.ifindex,
-            self.netns,
-            optional(self.target_cpu, NO_CPU),
-            self.protocol
-        )
-    }
-
-    fn read(written: String) -> Result<Self, Misfit> {
-        let parse = || {
-            let mut words = written.split(' ');
-            let mut word = || words.next();
-            let number = |word: &str| word.parse::<u32>().ok();
-            let optional = |word: &str, none| match word {
-                "-" => Some(none),
-                word => number(word),
-            };
-            let key = Self {
-                location: u64::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
-                reason: optional(word()?, NO_REASON)?,
-                ifindex: number(word()?)?,
-                netns: number(word()?)?,
-                target_cpu: optional(word()?, NO_CPU)?,
-                protocol: u32::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
-                reserved: 0,
-            };
-            words.next().is_none().then_some(key)
+        let key = DropKey {
+            location: u64::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
+            reason: optional(word()?, NO_REASON)?,
+            ifindex: number(word()?)?,
+            netns: number(word()?)?,
+            target_cpu: optional(word()?, NO_CPU)?,
+            protocol: u32::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
+            reserved: 0,
         };
-        parse().ok_or_else(|| Misfit(format!("no drop key: '{written}'")))
-    }
+        words.next().is_none().then_some(key)
+    };
+    parse().ok_or_else(|| Misfit(format!("no drop key: '{written}'")))
 }

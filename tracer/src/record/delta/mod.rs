@@ -8,6 +8,7 @@
 //! | text, list, flag, fact | the later one, whole |
 
 mod column;
+pub mod counted_twice;
 mod counters;
 mod host;
 #[cfg(test)]
@@ -16,7 +17,6 @@ pub(super) mod tests;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tracer_common::counter::DropKey;
 
 pub use column::Column;
 pub use counters::SnapshotDelta;
@@ -319,4 +319,4 @@ macro_rules! sparse_map {
     )+ };
 }
 
-sparse_map!(String, u64, DropKey);
+sparse_map!(String, u64);
