@@ -63,10 +63,7 @@ pub fn check(path: &Path, force: bool) -> Result<(), CannotRecord> {
         Ok(there) if !there.is_file() => Err(CannotRecord::NoFile(path.to_owned())),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            parent.unwrap_or(Path::new(".")).metadata().map_err(io)?;
+            directory(path).metadata().map_err(io)?;
             Ok(())
         }
         Err(error) => Err(io(error)),
@@ -88,10 +85,19 @@ fn create(path: &Path, force: bool) -> Result<File, CannotRecord> {
     }
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(0o600).open(path);
-    made.map_err(|error| match error.kind() {
+    let file = made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => CannotRecord::Exists(path.to_owned()),
         _ => io(error),
-    })
+    })?;
+    // Its name, too, shall outlast a power failure; some file systems cannot say so.
+    let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
+    Ok(file)
+}
+
+fn directory(path: &Path) -> &Path {
+    let parent = path.parent();
+    let named = parent.filter(|parent| !parent.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 /// A recording being made.

@@ -46,8 +46,8 @@ pub enum ApplyError {
     },
     /// The journal's devices are not those of this network namespace.
     #[error(
-        "what is applied was applied in another network namespace ({of}, this is {here}): enter it with ip netns exec or \
-         nsenter; if it is gone, tracer tune revert --force restores what is not of it"
+        "what is applied was applied in another network namespace ({of}, this is {here}): enter it with ip netns exec; if \
+         it is gone, tracer tune revert --force restores what is not of it"
     )]
     OtherNetns {
         /// Inode number of the journal's.

@@ -33,6 +33,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/redis-server",
     "usr/bin/setpriv",
     "usr/bin/taskset",
+    "usr/sbin/irqbalance",
     "usr/sbin/modprobe",
     "usr/sbin/nft",
     "usr/sbin/sysctl",

@@ -76,20 +76,24 @@ const PORT: u16 = 7112;
 const REDIS_PORT: u16 = 6379;
 /// Hosts that the sender pretends to be.
 const SOURCES: u8 = 16;
-const DATAGRAMS: u64 = 60_000;
-/// Datagrams to make the vectors move.
-const WARM_UP: u64 = 400;
-/// Datagrams a millisecond, at most.
-const PER_MS: u64 = 16;
-const MILLISECOND: Duration = Duration::from_millis(1);
+/// As many as the machine makes of it.
+const FLOOD: Pace = Pace {
+    datagrams: 60_000,
+    burst: 16,
+    every: Duration::from_millis(1),
+};
+/// Makes the vectors move.
+const WARM_UP: Pace = Pace {
+    datagrams: 400,
+    ..FLOOD
+};
 /// The flood ends after this time, however few it could send.
 const FLOOD_LIMIT: Duration = Duration::from_secs(12);
 /// A sender's buffer: all of them together are less than the queue of its card takes.
 const SEND_BUFFER: usize = 16 << 10;
 const CLIENTS: usize = 20;
-/// A client asks at most this often: all of them together send a fifth of what the flood does, however well they are
-/// served, so that runs can be compared.
-const THINKING: Duration = Duration::from_millis(20);
+/// A client asks at most this often: all of them together 500 times a second, however well they are served.
+const THINKING: Duration = Duration::from_millis(40);
 
 /// Everything on CPU 0, until it is dropped.
 #[derive(Debug)]
@@ -394,23 +398,32 @@ impl State {
     }
 }
 
+/// How datagrams come: at most so many at once, this often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) datagrams: u64,
+    pub(super) burst: u64,
+    pub(super) every: Duration,
+}
+
 /// The load, and what the kernel counted of it.
 #[derive(Debug)]
 pub(super) struct Load {
+    pace: Pace,
     /// Datagrams sent.
     sent: u64,
     /// Commands that Redis served.
-    pub(super) commands: u64,
+    commands: u64,
     /// softnet `dropped` of the CPUs where it rose.
     softnet: BTreeMap<u32, u64>,
-    pub(super) rx_packets: u64,
-    pub(super) rx_dropped: u64,
+    rx_packets: u64,
+    rx_dropped: u64,
     rx_missed: u64,
 }
 
 impl Load {
     /// Floods the card while clients ask Redis.
-    pub(super) fn make(incident: &Incident) -> Result<Self> {
+    pub(super) fn make(incident: &Incident, pace: Pace) -> Result<Self> {
         let wire = &incident.wire;
         let commands_before = commands(wire)?;
         quiet();
@@ -425,12 +438,13 @@ impl Load {
         };
         let before = of_card()?;
         let sent = while_read_on(Some(OTHER_CPU), &incident.socket, || {
-            while_asked(wire, || flood(wire, DATAGRAMS))
+            while_asked(wire, || flood(wire, pace))
         })?;
         quiet();
         let dropped = softnet()?;
         let after = of_card()?;
         Ok(Self {
+            pace,
             sent,
             commands: commands(wire)? - commands_before,
             softnet: dropped
@@ -447,17 +461,24 @@ impl Load {
         })
     }
 
+    /// Whether all datagrams were sent before [`FLOOD_LIMIT`]: the machine kept pace.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sent == self.pace.datagrams
+    }
+
     /// Both kinds of traffic were there.
     pub(super) fn flowed(&self) -> Result<()> {
         ensure!(
-            self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 40,
+            self.sent >= self.pace.datagrams / 4
+                && self.rx_packets >= self.sent / 2
+                && self.commands >= 40,
             "too little traffic: {self}"
         );
         Ok(())
     }
 
     /// Packets that a backlog refused, of a million that the card received.
-    pub(super) fn per_million(&self) -> f64 {
+    fn per_million(&self) -> f64 {
         self.rx_dropped as f64 * 1e6 / self.rx_packets.max(1) as f64
     }
 }
@@ -490,7 +511,7 @@ impl Act {
     fn observe(incident: &Incident) -> Result<Self> {
         let report = TextReport::start(&incident.wire, &[])?;
         let tracer = Tracer::start(Some(&incident.wire.receiver), &[])?;
-        let load = Load::make(incident)?;
+        let load = Load::make(incident, FLOOD)?;
         let outcome = tracer.stop()?;
         let text = report.stop()?;
         Ok(Self {
@@ -664,7 +685,7 @@ const fn source(index: u8) -> Ipv4Addr {
 }
 
 /// Datagrams from all sources in turn at a steady rate; returns how many were sent.
-fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
+fn flood(wire: &Wire, pace: Pace) -> Result<u64> {
     wire.sender.run(|| {
         let mut affinity = CpuSet::new();
         affinity.set(OTHER_CPU)?;
@@ -678,10 +699,10 @@ fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
             .collect::<Result<Vec<_>>>()?;
         let begin = Instant::now();
         let (mut due, mut sent) = (begin, 0);
-        for (turn, socket) in (0..datagrams).zip(sockets.iter().cycle()) {
-            if turn % PER_MS == 0 {
+        for (turn, socket) in (0..pace.datagrams).zip(sockets.iter().cycle()) {
+            if turn % pace.burst == 0 {
                 // What was late is not caught up: a burst would overrun the card's ring.
-                due = Instant::now().max(due + MILLISECOND);
+                due = Instant::now().max(due + pace.every);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 if begin.elapsed() >= FLOOD_LIMIT {
                     break;

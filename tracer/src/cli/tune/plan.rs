@@ -1,6 +1,7 @@
 //! `tracer tune plan`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -111,8 +112,9 @@ fn recorded(path: &Path) -> Result<Report> {
 }
 
 impl What {
-    fn thresholds(&self) -> Thresholds {
-        let mut thresholds = Thresholds::default();
+    /// Those of `run`, but for what is told here.
+    fn thresholds(&self, run: &BTreeMap<String, u64>) -> Thresholds {
+        let mut thresholds = Thresholds::changed_to(run);
         for change in &self.threshold {
             thresholds.set(*change);
         }
@@ -123,7 +125,7 @@ impl What {
     pub(super) fn measured(&self) -> Result<Report> {
         let ns = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
         say(&format!("measuring for {}", span(ns)));
-        measure(self.duration, &self.thresholds())
+        measure(self.duration, &self.thresholds(&BTreeMap::new()))
     }
 
     /// The plan for it.
@@ -143,7 +145,7 @@ impl What {
             }),
             irqbalance_listens: daemon.is_some_and(|daemon| listens(daemon.pid)),
             host,
-            thresholds: self.thresholds(),
+            thresholds: self.thresholds(&report.thresholds),
         };
         let plan = planner::plan(report, topology, &ask);
         Ok(plan.map_err(|error| Refused(format!("--app: {error}")))?)
