@@ -151,3 +151,23 @@ impl What {
         Ok(plan.map_err(|error| Refused(format!("--app: {error}")))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_judges_as_its_run_did_unless_told_otherwise() {
+        let values = Thresholds::default().by_name();
+        let mut names = values.keys();
+        let (one, other) = (names.next().unwrap(), names.next().unwrap());
+        let what = What {
+            app: None,
+            duration: Duration::ZERO,
+            threshold: vec![format!("{other}=3").parse().unwrap()],
+        };
+        let run = [(one.clone(), 7), (other.clone(), 7)].into();
+        let judged = what.thresholds(&run).by_name();
+        assert_eq!((judged[one], judged[other]), (7, 3));
+    }
+}

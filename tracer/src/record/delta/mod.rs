@@ -7,10 +7,15 @@
 //! | optional number | as the number; `false` if there is none any more |
 //! | text, list, flag, fact | the later one, whole |
 
+mod by_name;
 mod column;
 pub mod counted_twice;
 mod counters;
+mod drops;
+mod histogram;
 mod host;
+mod listed;
+mod napi;
 #[cfg(test)]
 pub(super) mod tests;
 

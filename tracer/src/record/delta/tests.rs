@@ -7,7 +7,7 @@ use tracer_common::{
 };
 
 use super::{
-    counters::{read, write},
+    drops::{read, write},
     *,
 };
 use crate::{
