@@ -1,14 +1,15 @@
 //! Gives a network card's vectors, ring and channels other values by `tracer tune apply`, and takes them back; and makes
 //! irqbalance leave the vectors alone.
 //!
-//! Asserts that every vector, and the ring, is as the plan says and, after `revert`, as it was; that a card whose driver
+//! Asserts that every vector, and the ring, is as the plan says and, after `revert`, as it was, also after SIGKILL at any
+//! step of either; that a card whose driver
 //! refuses is left as it was, and named; that irqbalance knows the bans by its own account, moves none of the vectors, and
 //! has its old bans back after `revert`.
 
 use std::{
     collections::BTreeMap,
     fs,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -98,8 +99,18 @@ fn vectors() -> Result<()> {
     let told = tune(&wire, &["status"])?;
     ensure!(!told.contains("drifted"), "{told}");
     tune(&wire, &["revert"])?;
-    ensure!(all()? == before, "{:?}, was {before:?}", all()?);
-    Ok(())
+    let is_untouched = |when: &str| {
+        let now = all()?;
+        ensure!(now == before, "{when}: {now:?}, was {before:?}");
+        Ok(())
+    };
+    is_untouched("after the revert")?;
+    plan::kill_at_each_step(
+        &plan,
+        irqs.len(),
+        |args, fault| run(&wire, args, fault),
+        is_untouched,
+    )
 }
 
 fn ring_and_channels() -> Result<()> {
@@ -128,9 +139,7 @@ fn ring_and_channels() -> Result<()> {
         };
         let change = plan::change(setting.clone(), Some(before.clone()), &to.to_string());
         let plan = write_plan(vec![change])?;
-        let mut command = command(&["tune", "apply", &plan, "--yes"])?;
-        command.env("TRACER_STATE_DIR", "/tmp/tracer-state");
-        let (status, out, err) = complete(Some(&wire.receiver), command, LIMIT)?;
+        let (status, out, err) = run(&wire, &["apply", &plan, "--yes"], "")?;
         if !status.success() {
             ensure!(
                 err.contains(&setting.to_string()) && err.contains("the host is as it was"),
@@ -211,12 +220,17 @@ fn write_plan(changes: Vec<Planned>) -> Result<String> {
     Ok(path.to_owned())
 }
 
+fn run(wire: &Wire, args: &[&str], fault: &str) -> Result<(ExitStatus, String, String)> {
+    let mut command = command(&[&["tune"], args].concat())?;
+    command
+        .env("TRACER_STATE_DIR", "/tmp/tracer-state")
+        .env("TRACER_TUNE_FAULT", fault);
+    complete(Some(&wire.receiver), command, LIMIT)
+}
+
+/// The same, which has to succeed; gives stdout.
 fn tune(wire: &Wire, args: &[&str]) -> Result<String> {
-    let mut all = vec!["tune"];
-    all.extend(args);
-    let mut command = command(&all)?;
-    command.env("TRACER_STATE_DIR", "/tmp/tracer-state");
-    let (status, out, err) = complete(Some(&wire.receiver), command, LIMIT)?;
+    let (status, out, err) = run(wire, args, "")?;
     ensure!(
         status.success(),
         "tracer tune {}: {status}: {out} {err}",

@@ -1,6 +1,6 @@
 //! What goes wrong in the middle.
 
-use std::{fs, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -9,51 +9,20 @@ use nix::{
 };
 
 use super::place::{DEVICE, LIMIT, Place, ended};
-use crate::{netns::Pair, scenario::note, tracer::complete, undo::Pending};
-
-/// More steps than any plan here has.
-const STEPS: u32 = 40;
+use crate::{
+    netns::Pair, plan::kill_at_each_step, scenario::note, tracer::complete, undo::Pending,
+};
 
 pub(super) fn killed_at_any_step() -> Result<()> {
     let pair = Pair::new()?;
     let place = Place::new(&pair.receiver)?;
-    let (_, file) = place.plan()?;
-    let killed = |status: ExitStatus| status.signal() == Some(Signal::SIGKILL as i32);
-    let mut deaths = [0, 0];
-    for at in 0..STEPS {
-        let (status, out, err) = place.tune(&["apply", &file, "--yes"], &format!("apply:{at}"))?;
-        ensure!(
-            killed(status) || status.success(),
-            "apply:{at}: {status}: {out} {err}"
-        );
-        place.tuned(&["revert"])?;
-        place.is_untouched(&format!("apply killed at {at}"))?;
-        if !killed(status) {
-            break;
-        }
-        deaths[0] += 1;
-    }
-    for at in 0..STEPS {
-        place.tuned(&["apply", &file, "--yes"])?;
-        let (status, out, err) = place.tune(&["revert"], &format!("revert:{at}"))?;
-        ensure!(
-            killed(status) || status.success(),
-            "revert:{at}: {status}: {out} {err}"
-        );
-        place.tuned(&["revert"])?;
-        place.is_untouched(&format!("revert killed at {at}"))?;
-        if !killed(status) {
-            break;
-        }
-        deaths[1] += 1;
-    }
-    note(format_args!(
-        "killed at {} steps of apply and {} of revert",
-        deaths[0], deaths[1]
-    ));
-    // Two for each of five writes, and a mark in the journal each.
-    ensure!(deaths == [10, 15], "killed {deaths:?} times");
-    Ok(())
+    let (plan, file) = place.plan()?;
+    kill_at_each_step(
+        &file,
+        plan.changes().count(),
+        |args, fault| place.tune(args, fault),
+        |when| place.is_untouched(when),
+    )
 }
 
 pub(super) fn signalled() -> Result<()> {
