@@ -14,6 +14,7 @@ pub mod guest;
 pub mod kept;
 pub mod kernel;
 pub mod netns;
+pub mod plan;
 pub mod process;
 pub mod scenario;
 pub mod setting;

@@ -110,14 +110,25 @@ const VERSION_1: &str = concat!(
     "/tests/fixtures/recordings/version-1.trec"
 );
 
+/// Such a run again, by the first tracer that writes version 2.
+const VERSION_2: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/recordings/version-2.trec"
+);
+
 #[test]
-fn a_recording_of_version_1_stays_readable() {
-    let output = tracer(&["report", VERSION_1]);
+fn a_recording_of_every_version_stays_readable() {
+    stays_readable(VERSION_1);
+    stays_readable(VERSION_2);
+}
+
+fn stays_readable(file: &str) {
+    let output = tracer(&["report", file]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
     let text = stdout(&output);
     assert!(text.contains("__udp4_lib_rcv"), "{text}");
-    let json = stdout(&tracer(&["report", VERSION_1, "--format", "json"]));
+    let json = stdout(&tracer(&["report", file, "--format", "json"]));
     let kinds: Vec<_> = json.lines().map(|line| &line[..16]).collect();
     assert_eq!(kinds.len(), 4, "{kinds:?}");
     assert!(kinds[3].contains("summary"), "{kinds:?}");
@@ -128,7 +139,7 @@ fn a_recording_of_version_1_stays_readable() {
             .is_some_and(|last| last.contains(drops)),
         "{json}"
     );
-    let blocks = stdout(&tracer(&["report", VERSION_1, "--intervals"]));
+    let blocks = stdout(&tracer(&["report", file, "--intervals"]));
     assert!(
         blocks.ends_with(&text) && blocks.len() > text.len(),
         "{blocks}"
@@ -185,7 +196,37 @@ fn a_recording_that_is_cut_off_is_reported_and_a_damaged_one_fails() {
     }
     let missing = tracer(&["report", "/no/such/file"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(stderr(&missing).contains("cannot open the recording /no/such/file: No such file"));
+    assert!(stderr(&missing).contains("cannot open /no/such/file: No such file"));
+}
+
+#[test]
+fn a_plan_is_made_of_a_recording_as_of_the_report_on_it() {
+    let plan = |file: &str| tracer(&["tune", "plan", "--from", file, "--format", "json"]);
+    let recorded = plan(VERSION_1);
+    assert!(recorded.status.success(), "{}", stderr(&recorded));
+    assert_eq!(stderr(&recorded), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    let path = file.to_str().expect("text");
+    let report = tracer(&["report", VERSION_1, "--format", "json"]);
+    std::fs::write(path, &report.stdout).expect("a file");
+    assert_eq!(stdout(&plan(path)), stdout(&recorded));
+
+    let whole = std::fs::read(VERSION_1).expect("the fixture is there");
+    std::fs::write(path, &whole[..whole.len() - 9]).expect("a file");
+    let cut = plan(path);
+    assert!(cut.status.success() && stderr(&cut).contains("cut off"));
+    let mut damaged = whole.clone();
+    damaged[whole.len() - 99] ^= 0xff;
+    std::fs::write(path, &damaged).expect("a file");
+    let damaged = plan(path);
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(stdout(&damaged).is_empty());
+    let said = stderr(&damaged);
+    assert!(
+        said.contains("cannot plan from") && said.contains("is damaged"),
+        "{said}"
+    );
 }
 
 #[test]

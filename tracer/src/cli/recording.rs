@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Write as _},
+    io::{self, BufRead, BufReader, Write as _},
     path::Path,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A recording from wherever it is.
-pub(super) type Recording = Replay<Box<dyn Read>>;
+pub(super) type Recording = Replay<Box<dyn BufRead>>;
 
 /// How a recording is called in messages.
 pub(super) fn name(path: &Path) -> String {
@@ -28,16 +28,23 @@ pub(super) fn name(path: &Path) -> String {
     }
 }
 
-/// Opens the file, or stdin for `-`.
+/// The bytes of the file, or stdin's for `-`.
+pub(super) fn source(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+/// Begins to read the recording that `source` holds.
+pub(super) fn read(source: Box<dyn BufRead>, path: &Path) -> Result<Recording> {
+    Replay::open(source).map_err(|error| anyhow!("{} {error}", name(path)))
+}
+
+/// Opens the recording in the file, or in stdin for `-`.
 pub(super) fn open(path: &Path) -> Result<Recording> {
-    let file: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        let file = File::open(path)
-            .with_context(|| format!("cannot open the recording {}", path.display()))?;
-        Box::new(BufReader::new(file))
-    };
-    Replay::open(file).map_err(|error| anyhow!("{} {error}", name(path)))
+    read(source(path)?, path)
 }
 
 /// What a recording holds, and how it ended.
@@ -83,6 +90,11 @@ impl Whole {
             report,
             damage,
         })
+    }
+
+    /// The report, if nothing behind it is damaged.
+    pub(super) fn undamaged(self) -> Result<Report> {
+        self.damage.map_or(Ok(self.report), Err)
     }
 
     /// Fails if there was damage; for when all is printed.

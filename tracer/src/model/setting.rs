@@ -142,23 +142,30 @@ impl Setting {
         }
     }
 
-    /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
-    pub fn check(&self, value: &str) -> Result<(), String> {
-        let fail = |what: &str| Err(format!("{self}: {what}"));
-        let device = match self {
-            Self::Sysctl { name } if !SYSCTLS.contains(&name.as_str()) => {
-                return fail("not a setting that tracer changes");
-            }
+    /// The device, a name in a network namespace, that it belongs to; `None`: to the host.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        match self {
             Self::RpsCpus { device, .. }
             | Self::RpsFlowCount { device, .. }
             | Self::Ring { device }
-            | Self::Channels { device } => Some(device.as_str()),
+            | Self::Channels { device } => Some(device),
             _ => None,
-        };
+        }
+    }
+
+    /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
+    pub fn check(&self, value: &str) -> Result<(), String> {
+        let fail = |what: &str| Err(format!("{self}: {what}"));
+        if let Self::Sysctl { name } = self
+            && !SYSCTLS.contains(&name.as_str())
+        {
+            return fail("not a setting that tracer changes");
+        }
         let is_name = |name: &str| {
             !matches!(name, "" | "." | "..") && !name.contains('/') && !name.contains('\0')
         };
-        if device.is_some_and(|name| !is_name(name)) {
+        if self.device().is_some_and(|name| !is_name(name)) {
             return fail("not a device's name");
         }
         let is_value = match self {

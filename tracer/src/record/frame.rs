@@ -6,10 +6,7 @@
 use std::io::{self, Read};
 
 use flate2::{Crc, bufread::GzDecoder};
-use miniz_oxide::deflate::core::{
-    CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output,
-    create_comp_flags_from_zip_params,
-};
+use libdeflater::{CompressionLvl, Compressor};
 
 /// Magic, deflate, extra field, no time, no flags of the compressor, no system, 12 bytes of extra field: 8 in `TR`.
 const PREFIX: [u8; 16] = [
@@ -17,10 +14,6 @@ const PREFIX: [u8; 16] = [
 ];
 /// With both lengths.
 const HEAD: usize = PREFIX.len() + 8;
-/// Of 10.
-const LEVEL: i32 = 6;
-/// Negative window bits: deflate without a header of zlib's.
-const RAW: i32 = -15;
 /// Largest member, and largest text of one.
 const LARGEST: u32 = 1 << 28;
 
@@ -41,6 +34,12 @@ pub enum Broken {
     Io(#[from] io::Error),
 }
 
+/// Whether a file that starts with `bytes` can begin with a frame: no text does.
+#[must_use]
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.first() == PREFIX.first()
+}
+
 /// One frame.
 pub fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut frame = PREFIX.to_vec();
@@ -57,19 +56,16 @@ pub fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Appends `text`, compressed. Short repetitions are left alone: for rows of numbers that takes a twentieth less.
+/// Appends `text`, compressed as far as deflate goes: libdeflate looks for the shortest way to tell rows of numbers, which
+/// takes a tenth less than zlib's search, in the time of the recorder's own thread.
 fn deflate(text: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
-    let filtered = CompressionStrategy::Filtered as i32;
-    let flags = create_comp_flags_from_zip_params(LEVEL, RAW, filtered);
-    let mut compressor = CompressorOxide::new(flags);
-    let append = |bytes: &[u8]| {
-        to.extend(bytes);
-        true
-    };
-    match compress_to_output(&mut compressor, text, TDEFLFlush::Finish, append).0 {
-        TDEFLStatus::Done => Ok(()),
-        other => Err(io::Error::other(format!("cannot compress: {other:?}"))),
-    }
+    let mut compressor = Compressor::new(CompressionLvl::best());
+    let begin = to.len();
+    to.resize(begin + compressor.deflate_compress_bound(text.len()), 0);
+    let written = compressor.deflate_compress(text, &mut to[begin..]);
+    let written = written.map_err(|error| io::Error::other(format!("cannot compress: {error}")))?;
+    to.truncate(begin + written);
+    Ok(())
 }
 
 /// The text of the next frame; `None` at the end of the file.

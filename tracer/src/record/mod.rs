@@ -13,4 +13,4 @@ pub mod writer;
 /// What the first line calls the format.
 pub const FORMAT: &str = "tracer-recording";
 /// Version of the format that this tracer writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::{
-    delta::{Delta as _, Misfit},
+    delta::{Delta as _, Misfit, counted_twice},
     frame::Broken,
     reader::{Line, Moment, NoRecording, Reader, When},
     state::{Header, State},
@@ -115,7 +115,13 @@ impl<R: Read> Replay<R> {
         let before = self.moments.as_ref().map(|moments| &moments.last);
         let mut now = before.cloned().unwrap_or_default();
         if let Some(change) = moment.counters {
-            now.apply(change)?;
+            if self.reader.header.version == 1 {
+                now.apply(change)?;
+            } else {
+                counted_twice::apart(&mut now);
+                now.apply(change)?;
+                counted_twice::together(&mut now);
+            }
         }
         self.state = state;
         match &mut self.moments {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use proptest::prelude::*;
 use tracer_common::{
-    counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NapiCounters},
+    counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NapiCounters, SOFTIRQ_NAMES},
     hist::bucket,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     model::{
         event::{Event, What},
         report::{Hook, HookStatus, Host},
-        snapshot::{KernelCounters, Snapshot},
+        snapshot::{KernelCounters, Snapshot, Traced},
         topology::{Irqbalance, Nic, Place, Process, RxQueue, Topology, Vector},
         window::Window,
     },
@@ -36,6 +36,8 @@ use crate::{
 };
 
 const OWN: u32 = 4_026_531_840;
+/// Network cards, each with a vector for every CPU.
+const CARDS: u32 = 4;
 
 struct Synthetic;
 
@@ -156,9 +158,9 @@ fn second(now: &mut Snapshot, cpus: u32, dice: &mut Dice) {
     now.between.hardirqs = dice.below(200);
     for cpu in 0..cpus {
         now.between.net_rx.insert(cpu, dice.below(30));
-        busy_cpu(now, cpu, dice);
+        busy_cpu(now, cpu, cpus, dice);
     }
-    for site in 0..40 {
+    for site in 0..100 {
         let key = DropKey {
             location: 0xffff_ffff_81a0_0000 + 0x1234 * site,
             reason: 2 + u32::try_from(site).unwrap(),
@@ -169,8 +171,9 @@ fn second(now: &mut Snapshot, cpus: u32, dice: &mut Dice) {
             reserved: 0,
         };
         let per_cpu = now.traced.drops.entry(key).or_default();
-        for _ in 0..2 {
-            let cpu = u32::try_from(dice.below(u64::from(cpus))).unwrap();
+        // Where its queues are handled.
+        for turn in 0..4 {
+            let cpu = u32::try_from(site * 7 + turn * 16).unwrap() % cpus;
             let entry = per_cpu.entry(cpu).or_insert(DropCounters::ZERO);
             let packets = dice.below(500);
             entry.packets += packets;
@@ -191,8 +194,7 @@ fn second(now: &mut Snapshot, cpus: u32, dice: &mut Dice) {
     }
 }
 
-fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
-    let kernel = &mut now.kernel;
+fn busy_cpu(now: &mut Snapshot, cpu: u32, cpus: u32, dice: &mut Dice) {
     let c = now
         .traced
         .cpus
@@ -200,7 +202,6 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
         .or_insert_with(|| Box::new(CpuCounters::ZERO));
     let runs = 2_500 + dice.below(1_000);
     c.hardirqs += runs;
-    c.hardirq_ns += runs * (1500 + dice.below(500));
     c.hardirq_max_ns = c.hardirq_max_ns.max(dice.below(100_000));
     c.net_rx_runs += runs;
     c.net_rx_ns += runs * (9000 + dice.below(3000));
@@ -243,11 +244,22 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
     times(&mut c.hardirq_hist, bucket(1500), 24);
     times(&mut c.net_rx_wait_hist, bucket(900), 36);
     times(&mut c.net_rx_run_hist, bucket(9000), 36);
-    let irqs = now.traced.irqs.entry(64 + cpu).or_default();
-    let irq = irqs.entry(cpu).or_default();
-    irq.count += runs;
-    irq.ns += runs * (1500 + dice.below(500));
-    irq.max_ns = irq.max_ns.max(dice.below(100_000));
+    let mut left = runs;
+    for card in 0..CARDS {
+        let irqs = now.traced.irqs.entry(64 + card * cpus + cpu).or_default();
+        let irq = irqs.entry(cpu).or_default();
+        let count = if card + 1 == CARDS {
+            left
+        } else {
+            left / 3 + dice.below(left / 8)
+        };
+        left -= count;
+        irq.count += count;
+        let ns = count * (1500 + dice.below(500));
+        irq.ns += ns;
+        c.hardirq_ns += ns;
+        irq.max_ns = irq.max_ns.max(dice.below(100_000));
+    }
     let slots = now.traced.napi.entry(cpu).or_default();
     if slots.is_empty() {
         let name = *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -264,44 +276,44 @@ fn busy_cpu(now: &mut Snapshot, cpu: u32, dice: &mut Dice) {
     // The backlog's stays idle: with a queue for each CPU nobody needs RPS.
     for slot in slots.iter_mut().take(1) {
         slot.polls += runs;
-        slot.packets += runs * (4 + dice.below(9));
+        slot.packets = c.packets;
         slot.full_budget += dice.below(100);
     }
-    busy_kernel(kernel, runs, cpu, dice);
-    for (name, softirq) in tracer_common::counter::SOFTIRQ_NAMES
-        .iter()
-        .zip(&c.softirqs)
-    {
-        let runs = kernel.softirqs.runs.entry((*name).to_owned()).or_default();
-        runs.insert(cpu, u32::try_from(softirq.runs % (1 << 32)).unwrap());
-    }
+    busy_kernel(&mut now.kernel, &now.traced, cpu, cpus, dice);
+}
+
+/// A counter of the kernel, read a moment after that of the programs.
+fn read_later(counter: &mut u32, traced: u64, dice: &mut Dice) {
+    let moment = if dice.below(8) == 0 { dice.below(4) } else { 0 };
+    let now = u32::try_from(traced + moment).unwrap();
+    *counter = now.max(*counter);
 }
 
 /// What the kernel counts beside it.
-fn busy_kernel(kernel: &mut KernelCounters, runs: u64, cpu: u32, dice: &mut Dice) {
+fn busy_kernel(kernel: &mut KernelCounters, traced: &Traced, cpu: u32, cpus: u32, dice: &mut Dice) {
     let row = kernel.softnet.entry(cpu).or_insert_with(|| SoftnetRow {
         received_rps: Some(0),
         flow_limit: Some(0),
         backlog_len: Some(0),
         ..SoftnetRow::default()
     });
-    let packets = u32::try_from(runs * 7 + dice.below(9000)).unwrap();
-    row.processed = row.processed.wrapping_add(packets);
+    let c = &traced.cpus[&cpu];
+    read_later(&mut row.processed, c.packets, dice);
     row.dropped += u32::try_from(dice.below(60)).unwrap();
     row.time_squeeze += u32::try_from(dice.below(20)).unwrap();
     row.backlog_len = Some(u32::try_from(dice.below(300)).unwrap());
-    for vector in 0..64 {
+    for vector in 0..CARDS * cpus {
         let row = kernel
             .interrupts
             .device
             .entry(64 + vector)
             .or_insert_with(|| Row {
-                name: format!("eth0-TxRx-{vector}"),
+                name: format!("eth{}-TxRx-{}", vector / cpus, vector % cpus),
                 ..Row::default()
             });
         let count = row.counts.entry(cpu).or_default();
-        if vector == cpu {
-            *count += u32::try_from(runs).unwrap();
+        if vector % cpus == cpu {
+            read_later(count, traced.irqs[&(64 + vector)][&cpu].count, dice);
         }
     }
     for (vector, rate) in [
@@ -315,6 +327,12 @@ fn busy_kernel(kernel: &mut KernelCounters, runs: u64, cpu: u32, dice: &mut Dice
         let row = kernel.interrupts.arch.entry(vector.to_owned()).or_default();
         vector.clone_into(&mut row.name);
         *row.counts.entry(cpu).or_default() += u32::try_from(dice.below(rate)).unwrap();
+    }
+    for (name, softirq) in SOFTIRQ_NAMES.iter().zip(&c.softirqs) {
+        let runs = kernel.softirqs.runs.entry((*name).to_owned()).or_default();
+        if softirq.runs > 0 {
+            read_later(runs.entry(cpu).or_default(), softirq.runs, dice);
+        }
     }
     let time = kernel.time.entry(cpu).or_default();
     time.user += dice.below(40);
@@ -345,14 +363,6 @@ fn busy(cpus: u32, dice: &mut Dice) -> Snapshot {
     for _ in 0..50 {
         second(&mut first, cpus, dice);
     }
-    // The kernel has counted since boot, the programs since now.
-    first
-        .traced
-        .cpus
-        .values_mut()
-        .for_each(|cpu| **cpu = CpuCounters::ZERO);
-    first.traced.irqs.clear();
-    first.traced.drops.clear();
     first
 }
 
@@ -527,7 +537,7 @@ fn a_newer_format_names_the_version_that_is_needed() {
     let error = replay(&frame::encode(header.as_bytes()).unwrap()).unwrap_err();
     let words = error.to_string();
     assert!(
-        words.contains("version 2") && words.contains("take tracer 9.1.0 or later"),
+        words.contains("version 3") && words.contains("take tracer 9.1.0 or later"),
         "{words}"
     );
 }

@@ -18,7 +18,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    delta::Delta as _,
+    delta::{Delta as _, counted_twice},
     frame,
     reader::{Moment, When},
     state::{Header, State},
@@ -63,10 +63,7 @@ pub fn check(path: &Path, force: bool) -> Result<(), CannotRecord> {
         Ok(there) if !there.is_file() => Err(CannotRecord::NoFile(path.to_owned())),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            parent.unwrap_or(Path::new(".")).metadata().map_err(io)?;
+            directory(path).metadata().map_err(io)?;
             Ok(())
         }
         Err(error) => Err(io(error)),
@@ -88,16 +85,26 @@ fn create(path: &Path, force: bool) -> Result<File, CannotRecord> {
     }
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(0o600).open(path);
-    made.map_err(|error| match error.kind() {
+    let file = made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => CannotRecord::Exists(path.to_owned()),
         _ => io(error),
-    })
+    })?;
+    // Its name, too, shall outlast a power failure; some file systems cannot say so.
+    let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
+    Ok(file)
+}
+
+fn directory(path: &Path) -> &Path {
+    let parent = path.parent();
+    let named = parent.filter(|parent| !parent.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 /// A recording being made.
 pub struct Recorder {
     /// Interrupts before the run, by number.
     first_irqs: BTreeMap<u32, u64>,
+    /// [Apart](counted_twice::apart).
     last: Snapshot,
     state: State,
     text: Vec<u8>,
@@ -185,6 +192,8 @@ impl Recorder {
             times.count == irq_count(now, *irq).wrapping_sub(before)
         });
         let state = State::of(facts, kept);
+        let mut now = now.clone();
+        counted_twice::apart(&mut now);
         let moment = Moment {
             when,
             state: state.since(&self.state),
@@ -192,7 +201,7 @@ impl Recorder {
         };
         self.line(&moment);
         self.state = state;
-        self.last = now.clone();
+        self.last = now;
         self.send();
     }
 

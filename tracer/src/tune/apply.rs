@@ -1,6 +1,9 @@
 //! Making the changes of a plan: journal first, then one after the other, each read back; all or none.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::{
     fault::{Fault, Interrupted},
@@ -41,6 +44,17 @@ pub enum ApplyError {
         /// Why.
         why: String,
     },
+    /// The journal's devices are not those of this network namespace.
+    #[error(
+        "what is applied was applied in another network namespace ({of}, this is {here}): enter it with ip netns exec; if \
+         it is gone, tracer tune revert --force restores what is not of it"
+    )]
+    OtherNetns {
+        /// Inode number of the journal's.
+        of: u64,
+        /// Of the present one.
+        here: u64,
+    },
     /// A change failed, and those before it were taken back.
     #[error("{failed}; {}", taken_back(*.undone, .left))]
     Failed {
@@ -74,13 +88,14 @@ struct Next {
     to: String,
 }
 
-/// Applies `plan`. `now_unix_ns` goes into the journal.
+/// Applies `plan`. `now_unix_ns` goes into the journal. Takes everything back if `stop` is set meanwhile.
 pub fn apply(
     host: &mut impl Host,
     state: &State,
     plan: &Plan,
     own: &Identity,
     now_unix_ns: u64,
+    stop: &AtomicBool,
     fault: &mut Fault,
 ) -> Result<Applied, ApplyError> {
     let different = plan.host.differences(own);
@@ -97,7 +112,10 @@ pub fn apply(
     if next.is_empty() {
         return Ok(applied);
     }
+    is_here(&journal, own)?;
     journal.boot_id.clone_from(&own.boot_id);
+    journal.netns = journal.netns.filter(|_| !journal.entries.is_empty());
+    journal.netns = journal.netns.or(own.netns);
     journal.take(Line::Plan {
         id: plan.id.clone(),
         time_unix_ns: now_unix_ns,
@@ -127,15 +145,14 @@ pub fn apply(
     for at in 0..next.len() {
         fault.pass()?;
         let change = &next[at];
-        if let Err(error) = set(host, &change.setting, &change.to) {
-            return Err(undo(
-                host,
-                state,
-                &mut journal,
-                &next,
-                at,
-                &error.to_string(),
-            ));
+        let failed = if stop.load(Ordering::Relaxed) {
+            Some("stopped by a signal".to_owned())
+        } else {
+            let set = set(host, &change.setting, &change.to);
+            set.err().map(|error| error.to_string())
+        };
+        if let Some(failed) = failed {
+            return Err(undo(host, state, &mut journal, &next, at, &failed));
         }
         fault.pass()?;
     }
@@ -164,6 +181,10 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
         };
         if setting.same(&change.to, &now) {
             applied.already.push(setting);
+            continue;
+        }
+        if let Err(why) = setting.check(&now) {
+            changed.push(format!("{why}, and could not be put back"));
             continue;
         }
         match &change.from {
@@ -302,6 +323,16 @@ fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
     }
     let lines = text(&journal.lines()).map_err(io::Error::other)?;
     state.replace(&lines)
+}
+
+/// Refuses a journal whose devices would be looked for in the wrong namespace, and taken for gone.
+pub(super) fn is_here(journal: &Journal, own: &Identity) -> Result<(), ApplyError> {
+    match (journal.netns, own.netns) {
+        (Some(of), Some(here)) if journal.is_of_another_netns(own.netns) => {
+            Err(ApplyError::OtherNetns { of, here })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The journal in `state`.

@@ -22,6 +22,9 @@ pub enum Line {
         schema: u32,
         /// With another boot, the changes are gone.
         boot_id: Option<String>,
+        /// Inode number of the network namespace that the devices are in.
+        #[serde(default)]
+        netns: Option<u64>,
     },
     /// A plan begins.
     Plan {
@@ -110,6 +113,8 @@ pub struct Begun {
 pub struct Journal {
     /// The boot that the changes were made in.
     pub boot_id: Option<String>,
+    /// The network namespace that they were made in.
+    pub netns: Option<u64>,
     /// In the order in which they were applied.
     pub plans: Vec<Begun>,
     /// In the order of their first change.
@@ -135,16 +140,7 @@ impl Journal {
                 line: at + 1,
                 why: error.to_string(),
             })?;
-            let schema = match &line {
-                Line::Journal { schema, .. } => *schema,
-                _ => SCHEMA,
-            };
-            if schema > SCHEMA {
-                return Err(JournalError {
-                    line: at + 1,
-                    why: format!("schema {schema} is newer than this tracer's {SCHEMA}"),
-                });
-            }
+            check(&line).map_err(|why| JournalError { line: at + 1, why })?;
             journal.take(line);
         }
         Ok(journal)
@@ -153,7 +149,10 @@ impl Journal {
     /// What the line means.
     pub fn take(&mut self, line: Line) {
         match line {
-            Line::Journal { boot_id, .. } => self.boot_id = boot_id,
+            Line::Journal { boot_id, netns, .. } => {
+                self.boot_id = boot_id;
+                self.netns = netns;
+            }
             Line::Plan {
                 id,
                 time_unix_ns,
@@ -201,6 +200,7 @@ impl Journal {
         let mut lines = vec![Line::Journal {
             schema: SCHEMA,
             boot_id: self.boot_id.clone(),
+            netns: self.netns,
         }];
         for plan in &self.plans {
             lines.push(Line::Plan {
@@ -227,12 +227,37 @@ impl Journal {
         lines
     }
 
+    /// Whether it names devices of another network namespace than `own`: there it would find none of them, or others.
+    #[must_use]
+    pub fn is_of_another_netns(&self, own: Option<u64>) -> bool {
+        let named = || self.entries.iter().any(|e| e.setting.device().is_some());
+        self.netns.is_some() && own.is_some() && self.netns != own && named()
+    }
+
     /// The first value of `setting`, if it was changed before.
     #[must_use]
     pub fn original(&self, setting: &Setting) -> Option<&str> {
         let mut entries = self.entries.iter();
         let entry = entries.find(|entry| entry.setting == *setting)?;
         Some(&entry.original)
+    }
+}
+
+/// Refuses what is no line of this tracer's: it would be written to the kernel.
+fn check(line: &Line) -> Result<(), String> {
+    match line {
+        Line::Journal { schema, .. } if *schema > SCHEMA => Err(format!(
+            "schema {schema} is newer than this tracer's {SCHEMA}"
+        )),
+        Line::Change {
+            setting,
+            original,
+            before,
+            to,
+        } => [original, before, to]
+            .into_iter()
+            .try_for_each(|value| setting.check(value)),
+        _ => Ok(()),
     }
 }
 
@@ -265,6 +290,7 @@ mod tests {
             Line::Journal {
                 schema: 1,
                 boot_id: Some("a".into()),
+                netns: None,
             },
             change("300", "300", "600"),
             change("300", "600", "1200"),
@@ -283,5 +309,18 @@ mod tests {
         let cut = Journal::parse(&cut[..cut.len() - 4]).unwrap();
         assert_eq!(cut.entries[0].wanted(), "600");
         assert!(Journal::parse("{}\n").is_err());
+    }
+
+    #[test]
+    fn a_line_that_tracer_would_not_write_is_refused() {
+        let line = Line::Change {
+            setting: Setting::sysctl("kernel.core_pattern"),
+            original: "|/bin/sh".into(),
+            before: "core".into(),
+            to: "core".into(),
+        };
+        let error = Journal::parse(&text(&[line]).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("line 1"), "{error}");
+        assert!(Journal::parse(&text(&[change("300", "many", "600")]).unwrap()).is_err());
     }
 }

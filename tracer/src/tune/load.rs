@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::plan::{Plan, SCHEMA};
 use crate::{
@@ -13,9 +13,24 @@ use crate::{
     report::json,
 };
 
-/// The summary in `path`, JSON as `tracer run --format json` prints it; `-` is stdin.
-pub fn report(path: &Path) -> Result<Report> {
-    summary(open(path)?).with_context(|| format!("no report in {}", path.display()))
+/// The summary among `lines`, JSON as `tracer run --format json` prints it.
+pub fn report(lines: impl BufRead) -> Result<Report> {
+    usable(summary(lines)?)
+}
+
+/// `report`, if a plan can be made of it.
+pub fn usable(report: Report) -> Result<Report> {
+    ensure!(
+        report.schema <= report::SCHEMA,
+        "schema {} is newer than this tracer's {}",
+        report.schema,
+        report::SCHEMA
+    );
+    ensure!(
+        report.topology.is_some(),
+        "the report does not tell how the host is set up (topology)"
+    );
+    Ok(report)
 }
 
 /// The last summary among the lines.
@@ -37,18 +52,7 @@ fn summary(lines: impl BufRead) -> Result<Report> {
             Record::Window(_) | Record::Event(_) => {}
         }
     }
-    let report = found
-        .context("no line of kind \"summary\": was the run ended before it printed its report?")?;
-    ensure!(
-        report.schema <= report::SCHEMA,
-        "schema {} is newer than this tracer's {}",
-        report.schema,
-        report::SCHEMA
-    );
-    if report.topology.is_none() {
-        bail!("the report does not tell how the host is set up (topology)");
-    }
-    Ok(report)
+    found.context("no line of kind \"summary\": was the run ended before it printed its report?")
 }
 
 /// The plan in `path`, JSON as `tracer tune plan --format json` prints it; `-` is stdin. Every setting and value in it

@@ -32,9 +32,10 @@ pub(super) fn read(proc: &Path, pid: u32, name: &str, start: Option<u64>) -> Opt
     Some(text)
 }
 
-/// When the process started, ticks since boot.
-pub(super) fn start(proc: &Path, pid: u32) -> Option<u64> {
-    Some(stat::read(&proc.join(pid.to_string()))?.start)
+/// When the process started, ticks since boot; `None` if another one has its id by now.
+pub(super) fn start(proc: &Path, pid: u32, name: &str) -> Option<u64> {
+    let stat = stat::read(&proc.join(pid.to_string()))?;
+    (stat.comm == name).then_some(stat.start)
 }
 
 /// It may change its name; without a start there is only that to know it by.
@@ -92,5 +93,23 @@ fn set(tid: u32, cpus: &[u32]) -> io::Result<()> {
     match sched_setaffinity(Some(tid.ok_or(io::ErrorKind::InvalidInput)?), &set) {
         Err(error) if error != rustix::io::Errno::SRCH => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_with_its_id_is_not_it() {
+        let (proc, pid) = (Path::new("/proc"), std::process::id());
+        let name = stat::read(&proc.join(pid.to_string())).unwrap().comm;
+        let start = start(proc, pid, &name);
+        assert!(start.is_some() && super::start(proc, pid, "redis-server").is_none());
+        assert!(read(proc, pid, &name, start).is_some());
+        assert!(read(proc, pid, "redis-server", None).is_none());
+        assert!(read(proc, pid, &name, start.map(|ticks| ticks + 1)).is_none());
+        let moved = write(proc, pid, "redis-server", None, "0");
+        assert_eq!(moved.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

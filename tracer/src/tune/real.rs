@@ -128,7 +128,16 @@ impl Host for RealHost {
             Setting::Sysctl { name } => self.sysctl(name, |path| write(path, value)).map_err(fail),
             Setting::IrqAffinity { irq } => {
                 let path = format!("irq/{irq}/smp_affinity_list");
-                write(&self.roots.proc.join(path), value).map_err(fail)
+                let written = write(&self.roots.proc.join(path), value);
+                written.map_err(|error| match error.raw_os_error() {
+                    Some(libc::EPERM | libc::EIO) => {
+                        let why = format!(
+                            "cannot write {value}: {error}: it is managed by its driver, or cannot be moved"
+                        );
+                        SettingError::other(setting, why)
+                    }
+                    _ => fail(error),
+                })
             }
             Setting::RpsCpus { .. } | Setting::RpsFlowCount { .. } => {
                 write(&self.queue_file(setting)?, value).map_err(fail)
@@ -154,7 +163,7 @@ impl Host for RealHost {
             Setting::Process { pid, name, .. } => Setting::Process {
                 pid: *pid,
                 name: name.clone(),
-                start: process::start(&self.roots.proc, *pid),
+                start: process::start(&self.roots.proc, *pid, name),
             },
             other => other.clone(),
         }

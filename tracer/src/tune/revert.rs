@@ -1,7 +1,7 @@
 //! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
 
 use super::{
-    apply::{ApplyError, load, mark, set},
+    apply::{ApplyError, is_here, load, mark, set},
     fault::{Fault, Interrupted},
     host::Host,
     identity::Identity,
@@ -51,6 +51,9 @@ pub fn revert(
     if journal.boot_id.is_some() && journal.boot_id != own.boot_id {
         reverted.rebooted = true;
     } else {
+        if !force {
+            is_here(&journal, own)?;
+        }
         // Backwards: what was set last may hide what was set before.
         for entry in journal.entries.iter().rev() {
             if restore(host, entry, force, &mut reverted, fault)? {

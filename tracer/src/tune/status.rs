@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    apply::{ApplyError, load},
+    apply::{ApplyError, is_here, load},
     host::Host,
     identity::Identity,
     journal::Begun,
@@ -63,6 +63,9 @@ pub fn status(
         return Ok(None);
     };
     let rebooted = journal.boot_id.is_some() && journal.boot_id != own.boot_id;
+    if !rebooted {
+        is_here(&journal, own)?;
+    }
     let entries = journal.entries.iter().map(|entry| {
         let now = host.read(&entry.setting).ok();
         let same = |value: &str| {

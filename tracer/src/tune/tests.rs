@@ -1,6 +1,12 @@
 //! Plans applied to a made-up host, interrupted anywhere, and reverted.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use proptest::prelude::*;
 
@@ -23,6 +29,17 @@ struct Made {
     /// Written without an error and without an effect, as some drivers do.
     deaf: Option<Setting>,
     read_only: Option<Setting>,
+    /// A signal comes when this is written.
+    signalled: Option<(Setting, Signal)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Signal(Arc<AtomicBool>);
+
+impl PartialEq for Signal {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Host for Made {
@@ -39,9 +56,18 @@ impl Host for Made {
         if self.deaf.as_ref() == Some(setting) {
             return Ok(());
         }
+        if let Some((of, signal)) = &self.signalled
+            && of == setting
+        {
+            signal.0.store(true, Ordering::Relaxed);
+        }
         let known = self.values.get_mut(setting);
         let known = known.ok_or_else(|| SettingError::gone(setting))?;
-        value.clone_into(known);
+        *known = match setting {
+            // As the kernel prints it.
+            Setting::RpsCpus { .. } => format!("{value:0>8}"),
+            _ => value.to_owned(),
+        };
         Ok(())
     }
 }
@@ -138,7 +164,15 @@ fn apply_it(
     state: &State,
     plan: &Plan,
 ) -> Result<super::apply::Applied, ApplyError> {
-    apply(host, state, plan, &own(), 1, &mut Fault::default())
+    apply(
+        host,
+        state,
+        plan,
+        &own(),
+        1,
+        &AtomicBool::new(false),
+        &mut Fault::default(),
+    )
 }
 
 fn revert_it(host: &mut Made, state: &State, force: bool) -> Option<Reverted> {
@@ -232,6 +266,58 @@ fn a_failure_in_the_middle_is_named_and_everything_is_taken_back() {
 }
 
 #[test]
+fn a_signal_in_the_middle_takes_everything_back() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let signal = Signal::default();
+    host.signalled = Some((irq(24), signal.clone()));
+    let before = host.clone();
+    let (plan, mut fault) = (usual(&before), Fault::default());
+    let done = apply(&mut host, &state, &plan, &own(), 1, &signal.0, &mut fault);
+    let text = done.unwrap_err().to_string();
+    assert!(text.starts_with("stopped by a signal; 2 changes"), "{text}");
+    assert_eq!(host, before);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn devices_are_not_taken_for_gone_in_another_network_namespace() {
+    let (_directory, state) = directory();
+    let (before, mut host) = (made(), made());
+    let there = Identity {
+        netns: Some(7),
+        ..own()
+    };
+    let mut plan = usual(&before);
+    plan.host = there.clone();
+    let (stop, mut fault) = (AtomicBool::new(false), Fault::default());
+    apply(&mut host, &state, &plan, &there, 1, &stop, &mut fault).unwrap();
+    let here = Identity {
+        netns: Some(8),
+        ..own()
+    };
+    let mut without = host.clone();
+    without.values.remove(&rps());
+    let mut fault = Fault::default();
+    let refused = revert(&mut without, &state, &here, false, 2, &mut fault).unwrap_err();
+    assert!(refused.to_string().contains("ip netns exec"), "{refused}");
+    assert!(status(&mut without, &state, &here).is_err());
+    let again = plan_of(&before, &[(backlog(), "7")]);
+    let again = apply(
+        &mut before.clone(),
+        &state,
+        &again,
+        &here,
+        3,
+        &stop,
+        &mut fault,
+    );
+    assert!(matches!(again, Err(ApplyError::OtherNetns { .. })));
+    revert(&mut host, &state, &there, false, 2, &mut fault).unwrap();
+    assert_eq!(host, before);
+}
+
+#[test]
 fn a_failed_second_plan_leaves_the_first_in_force() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
@@ -263,7 +349,16 @@ fn a_host_that_changed_since_the_plan_is_left_alone() {
         hostname: "db8".into(),
         ..own()
     };
-    let error = apply(&mut host, &state, &plan, &other, 1, &mut Fault::default());
+    let stop = AtomicBool::new(false);
+    let error = apply(
+        &mut host,
+        &state,
+        &plan,
+        &other,
+        1,
+        &stop,
+        &mut Fault::default(),
+    );
     assert!(matches!(error, Err(ApplyError::OtherHost(_))));
     assert_eq!(load(&state).unwrap(), None);
 }
@@ -371,7 +466,8 @@ proptest! {
                 changes.iter().map(|(setting, to)| (setting.clone(), to.as_str())).collect();
             let plan = plan_of(&host, &changes);
             let mut fault = fault.map_or_else(Fault::default, Fault::gentle);
-            let done = apply(&mut host, &state, &plan, &own(), 1, &mut fault);
+            let stop = AtomicBool::new(false);
+            let done = apply(&mut host, &state, &plan, &own(), 1, &stop, &mut fault);
             prop_assert!(matches!(done, Ok(_) | Err(ApplyError::Interrupted(_))), "{done:?}");
         }
         for at in kills {

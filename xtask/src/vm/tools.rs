@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "coreutils",
     "dash",
     "iproute2",
+    "irqbalance",
     "kmod",
     // kmod loads it when it meets a module that is compressed.
     "liblzma5",

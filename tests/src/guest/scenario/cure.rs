@@ -1,42 +1,36 @@
-//! The incident once more, cured by tracer itself: the report of the run with everything on CPU 0 goes to `tracer tune
-//! plan --app redis-server`, the plan to `tracer tune apply`; then the same load; then `tracer tune revert`, and the same
-//! load again.
+//! The incident once more, cured by tracer itself, with recordings as its memory: `tracer run --record before.trec` while
+//! everything is on CPU 0, `tracer tune plan --from before.trec --app redis-server`, `tracer tune apply`, the same load
+//! recorded again, `tracer compare`; then `tracer tune revert`, and the same load a third time.
 //!
-//! Asserts that the plan puts the vectors on several cores of the card's node and Redis on others of it, that drops per
-//! million packets fall a hundredfold and `NET_RX` time is spread, that after the revert they are back, and every file as
-//! it was. What was typed and printed is kept.
+//! Asserts that the plan puts the vectors on several cores of the card's node and Redis on others of it; that `compare`
+//! says `better`, with drops per million packets down a hundredfold and `NET_RX` time spread; that after the revert every
+//! file is as it was, and `compare` says `worse`, by at least a fifth of what was lost at first. What was typed and
+//! printed is kept.
+//!
+//! The recordings can be compared because the load is the same three times: [`PACE`] is one that a slow machine keeps,
+//! too, and is made again where one did not; clients of Redis think between question and answer, so that they add a
+//! third at most.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    fs,
-    net::UdpSocket,
-    path::PathBuf,
-    thread,
+    collections::BTreeSet, fmt::Write as _, fs, path::Path, process::ExitStatus, thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 use tracer::{
-    model::{report::Record, setting::Setting as Tuned},
-    report::json,
+    analyze::compare::{Comparison, Verdict},
+    model::setting::Setting as Tuned,
     tune::plan::Plan,
 };
 
 use super::{
     Scenario,
-    incident::{
-        Act, MAX_BACKLOG, PORT, SMALL_BACKLOG, SOURCES, WARM_UP, flood, poll_sender_by_threads,
-        redis, source,
-    },
-    need_card,
+    incident::{Incident, Load, Pace, State, TextReport},
 };
 use crate::{
-    guest::nic::{RECEIVER_NODE, Wire},
+    guest::nic::RECEIVER_NODE,
     kept::keep,
     scenario::{Need, note},
-    setting::{self, Setting},
     tracer::{command, complete},
 };
 
@@ -48,93 +42,84 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
         Need::Cpus(8),
         Need::Program("ip"),
         Need::Program("redis-server"),
-        Need::Program("redis-benchmark"),
+        Need::Program("taskset"),
     ],
     run: cure,
 }];
 
-const THE_CPU: u32 = 0;
 const LIMIT: Duration = Duration::from_mins(1);
-const REPORT: &str = "/tmp/before.json";
-const PLAN: &str = "/tmp/plan.json";
 /// A vector moves with its next interrupt, a busy NAPI when it has drained.
 const SETTLE: Duration = Duration::from_secs(4);
+/// Bursts of four times what the backlog holds.
+const PACE: Pace = Pace {
+    datagrams: 20_000,
+    burst: 32,
+    every: Duration::from_millis(16),
+};
+/// A busy machine gets so many chances to keep it.
+const TRIES: u32 = 3;
+/// `compare --fail-on-worse`.
+const WORSE: i32 = 10;
+
+const BEFORE: &str = "before.trec";
+const AFTER: &str = "after.trec";
+const REVERTED: &str = "reverted.trec";
+const PLAN: &str = "plan.json";
+/// The one directory that can be written.
+const DIRECTORY: &str = "/tmp";
 
 fn cure() -> Result<()> {
-    need_card("igb")?;
-    let _qdisc = Setting::change("/proc/sys/net/core/default_qdisc", "pfifo_fast")?;
-    let wire = Wire::new()?;
-    poll_sender_by_threads(&wire)?;
-    for index in 0..SOURCES {
-        let address = format!("{}/24", source(index));
-        wire.sender
-            .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
-    }
-    let _redis = redis(&wire)?;
-    let socket = wire
-        .receiver
-        .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-    let _name = Setting::change("/proc/sys/kernel/hostname", "redis-vm")?;
-    let warm_up = || flood(&wire, WARM_UP).map(|_| ());
-    wire.pin(|_| THE_CPU, warm_up)?;
-    wire.steer(1 << THE_CPU)?;
-    let small = Setting::change(MAX_BACKLOG, SMALL_BACKLOG)?;
-    let files = files(&wire)?;
+    let incident = Incident::provoke()?;
+    let at_first = State::read(&incident)?;
     let mut story = Story {
-        wire: &wire,
+        incident: &incident,
         text: String::new(),
     };
 
-    let before = story.observe("tracer run --format json > before.json", &socket)?;
-    before.flowed()?;
-    let record = Record::Summary(before.outcome.summary.clone());
-    fs::write(REPORT, json::line(&record)?)?;
-    let plan = ["plan", "--from", REPORT, "--app", "redis-server"];
-    story.tune(&plan)?;
-    let (_, text) = run(&wire, &[&plan[..], &["--format", "json"]].concat())?;
-    fs::write(PLAN, &text)?;
-    let _ = writeln!(
-        story.text,
-        "# tracer tune plan --from before.json --app redis-server --format json > plan.json\n"
-    );
-    check_plan(&serde_json::from_str(&text)?)?;
-    story.tune(&["apply", PLAN, "--yes"])?;
-    settle(&wire)?;
-    let after = story.observe("tracer run", &socket)?;
-    story.tune(&["status"])?;
-    story.tune(&["revert"])?;
-    let now = self::files(&wire)?;
-    settle(&wire)?;
-    let again = story.observe("tracer run", &socket)?;
+    let before = story.record(BEFORE)?;
+    let plan = ["tune", "plan", "--from", BEFORE, "--app", "redis-server"];
+    story.tracer(&plan)?;
+    let json = story.write_plan(&[&plan[..], &["--format", "json"]].concat())?;
+    check_plan(&serde_json::from_str(&json)?)?;
+    story.tracer(&["tune", "apply", PLAN, "--yes"])?;
+    settle(&incident)?;
+    let after = story.record(AFTER)?;
+    story.tracer(&["compare", BEFORE, AFTER])?;
+    story.tracer(&["tune", "status"])?;
+    story.tracer(&["tune", "revert"])?;
+    let at_last = State::read(&incident)?;
+    settle(&incident)?;
+    let reverted = story.record(REVERTED)?;
+    let compare = ["compare", AFTER, REVERTED, "--fail-on-worse"];
+    let (status, _) = story.tell(&compare)?;
+    let cured = story.comparison(BEFORE, AFTER)?;
+    let ill = story.comparison(AFTER, REVERTED)?;
     keep("cure.txt", &story.text)?;
     note(format_args!(
-        "before: {before}\n  after: {after}\n  reverted: {again}"
+        "before: {before}\n  after: {after}\n  reverted: {reverted}\n  {}\n  {}",
+        cured.summary, ill.summary
     ));
-    small.restore()?;
+    incident.end()?;
 
-    ensure!(now == files, "after the revert: {now:?}, was {files:?}");
-    after.flowed()?;
-    again.flowed()?;
-    let (was, is, back) = (
-        before.per_million(),
-        after.per_million(),
-        again.per_million(),
-    );
     ensure!(
-        was > 1_000.0 && is * 100.0 <= was,
-        "drops per million packets: {was:.0} before, {is:.0} after"
+        at_last == at_first,
+        "after the revert: {at_last:?}, was {at_first:?}"
     );
+    for load in [&before, &after, &reverted] {
+        load.flowed()?;
+    }
     ensure!(
-        back * 5.0 >= was,
-        "drops per million packets: {was:.0} before, {back:.0} after the revert"
+        status.code() == Some(WORSE),
+        "{}: {status}",
+        compare.join(" ")
     );
-    let shares = after.shares();
-    let carry = shares.values().filter(|share| **share >= 0.1).count();
+    check_cured(&cured)?;
+    let was = per_million(cured.before.drops_per_million)?;
+    let back = per_million(ill.after.drops_per_million)?;
     ensure!(
-        carry >= 2 && shares.values().all(|share| *share < 0.9),
-        "NET_RX time is not spread: {shares:?}"
+        ill.verdict == Verdict::Worse && back * 5.0 >= was,
+        "{was:.0} before, {back:.0} after the revert: {}",
+        ill.summary
     );
     Ok(())
 }
@@ -167,101 +152,124 @@ fn check_plan(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// What the plan may change.
-fn files(wire: &Wire) -> Result<BTreeMap<PathBuf, String>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir("/proc/irq")? {
-        let path = entry?.path().join("smp_affinity_list");
-        if let Ok(text) = fs::read_to_string(&path) {
-            files.insert(path, text);
-        }
-    }
-    for name in [
-        "netdev_max_backlog",
-        "netdev_budget",
-        "netdev_budget_usecs",
-        "rps_sock_flow_entries",
-    ] {
-        let path = PathBuf::from("/proc/sys/net/core").join(name);
-        let text = setting::read(&path)?;
-        files.insert(path, text);
-    }
-    let queues = format!("/sys/class/net/{}/queues", Wire::RECEIVER_DEVICE);
-    let masks = wire.receiver.run(|| {
-        let mut masks = Vec::new();
-        for entry in fs::read_dir(&queues)? {
-            for file in ["rps_cpus", "rps_flow_cnt"] {
-                let path = entry.as_ref().map(|entry| entry.path().join(file));
-                if let Ok(path) = path
-                    && let Ok(text) = fs::read_to_string(&path)
-                {
-                    masks.push((path, text));
-                }
-            }
-        }
-        std::io::Result::Ok(masks)
-    })??;
-    files.extend(masks);
-    Ok(files)
+/// A hundredth of the drops at most, and no CPU alone with the work.
+fn check_cured(cured: &Comparison) -> Result<()> {
+    let was = per_million(cured.before.drops_per_million)?;
+    let is = per_million(cured.after.drops_per_million)?;
+    ensure!(
+        cured.verdict == Verdict::Better && was > 1_000.0 && is * 100.0 <= was,
+        "{was:.0} before, {is:.0} after: {}",
+        cured.summary
+    );
+    let shares = || cured.cpus.iter().map(|cpu| cpu.after);
+    ensure!(
+        shares().filter(|share| *share >= 10.0).count() >= 2 && shares().all(|share| share < 90.0),
+        "NET_RX time is not spread: {:?}",
+        cured.cpus
+    );
+    Ok(())
 }
 
-fn settle(wire: &Wire) -> Result<()> {
+fn per_million(rate: Option<f64>) -> Result<f64> {
+    rate.context("drops were not traced")
+}
+
+fn settle(incident: &Incident) -> Result<()> {
     for _ in 0..4 {
-        flood(wire, WARM_UP)?;
+        incident.warm_up()?;
         thread::sleep(SETTLE / 4);
     }
     Ok(())
 }
 
-fn run(wire: &Wire, args: &[&str]) -> Result<(String, String)> {
-    let mut all = vec!["tune"];
-    all.extend(args);
-    let mut command = command(&all)?;
-    command
-        .env("TRACER_STATE_DIR", "/tmp/tracer-state")
-        .env("LC_ALL", "C.UTF-8")
-        .env("COLUMNS", "100");
-    let (status, out, err) = complete(Some(&wire.receiver), command, LIMIT)?;
-    ensure!(
-        status.success(),
-        "tracer tune {}: {status}: {out} {err}",
-        args.join(" ")
-    );
-    Ok((all.join(" "), out))
-}
-
 /// What was typed and printed.
 struct Story<'a> {
-    wire: &'a Wire,
+    incident: &'a Incident,
     text: String,
 }
 
 impl Story<'_> {
-    fn tune(&mut self, args: &[&str]) -> Result<()> {
-        let (words, out) = run(self.wire, args)?;
-        let words = words.replace("/tmp/", "");
-        let _ = writeln!(self.text, "# tracer {words}\n{}\n", out.trim_end());
+    fn run(&self, args: &[&str]) -> Result<(ExitStatus, String)> {
+        let mut command = command(args)?;
+        command
+            .current_dir(DIRECTORY)
+            .env("TRACER_STATE_DIR", "/tmp/tracer-state")
+            .env("LC_ALL", "C.UTF-8")
+            .env("COLUMNS", "100");
+        let (status, out, err) = complete(Some(&self.incident.wire.receiver), command, LIMIT)?;
+        ensure!(
+            status.success() || err.is_empty(),
+            "tracer {}: {status}: {out} {err}",
+            args.join(" ")
+        );
+        Ok((status, out))
+    }
+
+    /// Runs and tells it.
+    fn tell(&mut self, args: &[&str]) -> Result<(ExitStatus, String)> {
+        let (status, out) = self.run(args)?;
+        self.typed(args, out.trim_end());
+        Ok((status, out))
+    }
+
+    /// The same, which has to succeed.
+    fn tracer(&mut self, args: &[&str]) -> Result<()> {
+        let (status, out) = self.tell(args)?;
+        ensure!(
+            status.success(),
+            "tracer {}: {status}: {out}",
+            args.join(" ")
+        );
         Ok(())
     }
 
-    /// A run under load; of its report the beginning, and the table of CPUs.
-    fn observe(&mut self, typed: &str, socket: &UdpSocket) -> Result<Act> {
-        let act = Act::observe(self.wire, socket)?;
-        let answer = act.text.split("\n\n").next().context("no report")?;
-        let cpus = act.text.split("\n\n").find(|part| {
-            part.lines()
-                .next()
-                .is_some_and(|line| line.contains("hard IRQs"))
-        });
-        let _ = writeln!(
-            self.text,
-            "# {typed}\n{answer}\n\n{}\n\nrx_packets {}, rx_dropped {}: {:.0} of a million; Redis served {} commands\n",
-            cpus.unwrap_or_default(),
-            act.rx_packets,
-            act.rx_dropped,
-            act.per_million(),
-            act.commands
+    fn typed(&mut self, args: &[&str], printed: &str) {
+        let _ = writeln!(self.text, "# tracer {}", args.join(" "));
+        if !printed.is_empty() {
+            let _ = writeln!(self.text, "{printed}");
+        }
+        self.text.push('\n');
+    }
+
+    /// Writes to [`PLAN`] what the command prints.
+    fn write_plan(&mut self, args: &[&str]) -> Result<String> {
+        let (_, json) = self.run(args)?;
+        fs::write(Path::new(DIRECTORY).join(PLAN), &json)?;
+        self.typed(&[args, &[">", PLAN]].concat(), "");
+        Ok(json)
+    }
+
+    /// The load, recorded to `file`. Of the report the beginning is told, and the table of CPUs.
+    fn record(&mut self, file: &str) -> Result<Load> {
+        let path = format!("{DIRECTORY}/{file}");
+        let mut tries = 1;
+        let (load, report) = loop {
+            let tracer = TextReport::start(&self.incident.wire, &["--record", &path, "--force"])?;
+            let load = Load::make(self.incident, PACE)?;
+            let report = tracer.stop()?;
+            if load.is_whole() {
+                break (load, report);
+            }
+            note(format_args!("not at its pace: {load}"));
+            ensure!(tries < TRIES, "this machine is too slow for {PACE:?}");
+            tries += 1;
+        };
+        let mut parts = report.split("\n\n");
+        let answer = parts.next().context("no report")?;
+        let is_cpus = |part: &&str| {
+            let mut lines = part.lines();
+            lines.next().is_some_and(|line| line.contains("hard IRQs"))
+        };
+        let cpus = parts.find(is_cpus).unwrap_or_default();
+        self.typed(
+            &["run", "--record", file],
+            &format!("{answer}\n…\n\n{cpus}\n…"),
         );
-        Ok(act)
+        Ok(load)
+    }
+
+    fn comparison(&self, before: &str, after: &str) -> Result<Comparison> {
+        let (_, json) = self.run(&["compare", before, after, "--format", "json"])?;
+        Ok(serde_json::from_str(&json)?)
     }
 }

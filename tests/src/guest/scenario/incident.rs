@@ -13,8 +13,10 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    net::{Ipv4Addr, UdpSocket},
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream, UdpSocket},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -51,7 +53,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
         Need::Cpus(4),
         Need::Program("ip"),
         Need::Program("redis-server"),
-        Need::Program("redis-benchmark"),
         Need::Program("sh"),
         Need::Program("sysctl"),
         Need::Program("taskset"),
@@ -62,74 +63,124 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 const THE_CPU: u32 = 0;
 /// Sends, and reads the datagrams: neither the CPU of the incident, nor near the card.
 const OTHER_CPU: usize = 1;
-pub(super) const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
-pub(super) const SMALL_BACKLOG: &str = "8";
+const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
+const SYSCTLS: [&str; 4] = [
+    MAX_BACKLOG,
+    "/proc/sys/net/core/netdev_budget",
+    "/proc/sys/net/core/netdev_budget_usecs",
+    "/proc/sys/net/core/rps_sock_flow_entries",
+];
+const SMALL_BACKLOG: &str = "8";
 const DEFAULT_BACKLOG: &str = "1000";
-pub(super) const PORT: u16 = 7112;
+const PORT: u16 = 7112;
+const REDIS_PORT: u16 = 6379;
 /// Hosts that the sender pretends to be.
-pub(super) const SOURCES: u8 = 16;
-const DATAGRAMS: u64 = 60_000;
-/// Datagrams to make the vectors move.
-pub(super) const WARM_UP: u64 = 400;
-/// Datagrams a millisecond, at most.
-const PER_MS: u64 = 16;
-const MILLISECOND: Duration = Duration::from_millis(1);
+const SOURCES: u8 = 16;
+/// As many as the machine makes of it.
+const FLOOD: Pace = Pace {
+    datagrams: 60_000,
+    burst: 16,
+    every: Duration::from_millis(1),
+};
+/// Makes the vectors move.
+const WARM_UP: Pace = Pace {
+    datagrams: 400,
+    ..FLOOD
+};
 /// The flood ends after this time, however few it could send.
 const FLOOD_LIMIT: Duration = Duration::from_secs(12);
 /// A sender's buffer: all of them together are less than the queue of its card takes.
 const SEND_BUFFER: usize = 16 << 10;
-const CLIENTS: &str = "20";
-/// More than there is time for.
-const REQUESTS: &str = "100000000";
+const CLIENTS: usize = 20;
+/// A client asks at most this often: all of them together 500 times a second, however well they are served.
+const THINKING: Duration = Duration::from_millis(40);
+
+/// Everything on CPU 0, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Incident {
+    // Put back in this order.
+    backlog: Setting,
+    _name: Setting,
+    socket: UdpSocket,
+    redis: Process,
+    pub(super) wire: Wire,
+    _qdisc: Setting,
+}
+
+impl Incident {
+    /// Makes the mistakes; the load comes with [`Load::make`].
+    pub(super) fn provoke() -> Result<Self> {
+        need_card("igb")?;
+        // The sender's queue has to drop nothing, however long the host of this VM lets it wait.
+        let qdisc = Setting::change("/proc/sys/net/core/default_qdisc", "pfifo_fast")?;
+        let wire = Wire::new()?;
+        poll_sender_by_threads(&wire)?;
+        for index in 0..SOURCES {
+            let address = format!("{}/24", source(index));
+            wire.sender
+                .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
+        }
+        let redis = redis(&wire)?;
+        let socket = wire
+            .receiver
+            .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
+        let name = Setting::change("/proc/sys/kernel/hostname", "redis-vm")?;
+        wire.pin(|_| THE_CPU, || warm_up(&wire))?;
+        wire.steer(1 << THE_CPU)?;
+        Ok(Self {
+            backlog: Setting::change(MAX_BACKLOG, SMALL_BACKLOG)?,
+            _name: name,
+            socket,
+            redis,
+            wire,
+            _qdisc: qdisc,
+        })
+    }
+
+    /// A few datagrams: a vector moves with its next interrupt.
+    pub(super) fn warm_up(&self) -> Result<()> {
+        warm_up(&self.wire)
+    }
+
+    /// Ends it, and checks that the backlog is as it was before.
+    pub(super) fn end(self) -> Result<()> {
+        self.backlog.restore()
+    }
+}
+
+fn warm_up(wire: &Wire) -> Result<()> {
+    flood(wire, WARM_UP).map(|_| ())
+}
 
 fn incident() -> Result<()> {
-    need_card("igb")?;
-    // The sender's queue has to drop nothing, however long the host of this VM lets it wait.
-    let _qdisc = Setting::change("/proc/sys/net/core/default_qdisc", "pfifo_fast")?;
-    let wire = Wire::new()?;
-    poll_sender_by_threads(&wire)?;
-    for index in 0..SOURCES {
-        let address = format!("{}/24", source(index));
-        wire.sender
-            .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
-    }
-    let redis = redis(&wire)?;
-    let socket = wire
-        .receiver
-        .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-    let _name = Setting::change("/proc/sys/kernel/hostname", "redis-vm")?;
-    let warm_up = || flood(&wire, WARM_UP).map(|_| ());
-
-    wire.pin(|_| THE_CPU, warm_up)?;
-    wire.steer(1 << THE_CPU)?;
-    let small = Setting::change(MAX_BACKLOG, SMALL_BACKLOG)?;
-    let at_first = State::read(&wire, &redis)?;
-    let before = Act::observe(&wire, &socket)?;
+    let incident = Incident::provoke()?;
+    let netns = &incident.wire.receiver;
+    let at_first = State::read(&incident)?;
+    let before = Act::observe(&incident)?;
     keep("incident-before.txt", &before.text)?;
     keep_report("incident-before", &before.outcome.summary)?;
     let advised = &before.outcome.summary.findings;
     concluded(&before)?;
-    let pasted = paste::all(&wire.receiver, advised)?;
-    let changed = State::read(&wire, &redis)?;
+    let pasted = paste::all(netns, advised)?;
+    let changed = State::read(&incident)?;
     changed.as_announced(&at_first)?;
-    // A queue moves with its next interrupt.
-    warm_up()?;
-    let after = Act::observe(&wire, &socket)?;
+    incident.warm_up()?;
+    let after = Act::observe(&incident)?;
     keep("incident-after.txt", &after.text)?;
     keep_report("incident-after", &after.outcome.summary)?;
-    let undone = paste::revert_all(&wire.receiver, advised)?;
-    let at_last = State::read(&wire, &redis)?;
+    let undone = paste::revert_all(netns, advised)?;
+    let at_last = State::read(&incident)?;
     ensure!(
         at_last == at_first && undone == pasted,
         "{pasted} commands, {undone} undone: was {at_first:?}, is {at_last:?}"
     );
-    small.restore()?;
+    incident.end()?;
     note(format_args!("before: {before}\n  after: {after}"));
 
-    before.flowed()?;
-    after.flowed()?;
+    before.load.flowed()?;
+    after.load.flowed()?;
     check_before(&before)?;
     check_after(&before, &after)
 }
@@ -147,10 +198,11 @@ fn check_before(act: &Act) -> Result<()> {
         act.shares()
     );
     ensure!(
-        act.rx_dropped > 0 && act.softnet == BTreeMap::from([(THE_CPU, act.rx_dropped)]),
+        act.load.rx_dropped > 0
+            && act.load.softnet == BTreeMap::from([(THE_CPU, act.load.rx_dropped)]),
         "rx_dropped {}, softnet {:?}",
-        act.rx_dropped,
-        act.softnet
+        act.load.rx_dropped,
+        act.load.softnet
     );
     let sites = || {
         let drops = &act.outcome.summary.drops;
@@ -161,9 +213,9 @@ fn check_before(act: &Act) -> Result<()> {
     let traced: u64 = sites().map(|drop| drop.packets).sum();
     let missed = act.outcome.missed_at("kfree_skb");
     ensure!(
-        traced <= act.rx_dropped && traced + missed >= act.rx_dropped,
+        traced <= act.load.rx_dropped && traced + missed >= act.load.rx_dropped,
         "rx_dropped {}, traced {traced} (missed {missed}): {:#?}",
-        act.rx_dropped,
+        act.load.rx_dropped,
         act.outcome.summary.drops
     );
     let targets = sites()
@@ -188,23 +240,23 @@ fn check_after(before: &Act, after: &Act) -> Result<()> {
         "CPU {THE_CPU} still has the NET_RX time: {:?}",
         after.shares()
     );
-    let (was, is) = (before.per_million(), after.per_million());
+    let (was, is) = (before.load.per_million(), after.load.per_million());
     ensure!(
-        after.commands > before.commands,
+        after.load.commands > before.load.commands,
         "Redis served {} commands before, {} after",
-        before.commands,
-        after.commands
+        before.load.commands,
+        after.load.commands
     );
     ensure!(
         is * 100.0 <= was,
         "drops per million packets: {was:.0} before, {is:.0} after"
     );
-    let softnet: u64 = after.softnet.values().sum();
+    let softnet: u64 = after.load.softnet.values().sum();
     ensure!(
-        softnet == after.rx_dropped,
+        softnet == after.load.rx_dropped,
         "rx_dropped {}, softnet {:?}",
-        after.rx_dropped,
-        after.softnet
+        after.load.rx_dropped,
+        after.load.softnet
     );
     for rule in ["backlog-overflow", "shared-cpu", "remote-node"] {
         findings::has_not(&after.outcome.summary, rule)?;
@@ -259,21 +311,22 @@ fn concluded(act: &Act) -> Result<()> {
     Ok(())
 }
 
-/// Every setting that the advice may change.
+/// Every setting that advice or plan may change.
 #[derive(Debug, PartialEq, Eq)]
-struct State {
+pub(super) struct State {
     /// `smp_affinity_list` by IRQ number.
     affinity: BTreeMap<u32, String>,
     /// `rps_cpus` and `rps_flow_cnt` by queue and file.
     queues: BTreeMap<String, String>,
-    /// `netdev_max_backlog`.
-    backlog: String,
+    /// By path.
+    sysctls: BTreeMap<&'static str, String>,
     /// CPUs of each thread of Redis.
     redis: Vec<String>,
 }
 
 impl State {
-    fn read(wire: &Wire, redis: &Process) -> Result<Self> {
+    pub(super) fn read(incident: &Incident) -> Result<Self> {
+        let (wire, redis) = (&incident.wire, &incident.redis);
         let mut affinity = BTreeMap::new();
         for vector in wire.vectors()? {
             let path = format!("/proc/irq/{}/smp_affinity_list", vector.irq);
@@ -304,7 +357,10 @@ impl State {
         Ok(Self {
             affinity,
             queues,
-            backlog: fs::read_to_string(MAX_BACKLOG)?,
+            sysctls: SYSCTLS
+                .into_iter()
+                .map(|path| Ok((path, fs::read_to_string(path)?)))
+                .collect::<Result<_>>()?,
             redis: threads,
         })
     }
@@ -333,62 +389,64 @@ impl State {
             masks.clone().count() > 0 && masks.clone().all(|(_, mask)| mask.trim() == "0"),
             "RPS: {self:?}"
         );
+        let backlog = |state: &Self| state.sysctls[MAX_BACKLOG].trim().to_owned();
         ensure!(
-            self.backlog.trim() == DEFAULT_BACKLOG && self.backlog != before.backlog,
+            backlog(self) == DEFAULT_BACKLOG && backlog(before) == SMALL_BACKLOG,
             "{MAX_BACKLOG}: {self:?}"
         );
         Ok(())
     }
 }
 
-/// One run of the load under two tracers, one for each form of the report.
+/// How datagrams come: at most so many at once, this often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) datagrams: u64,
+    pub(super) burst: u64,
+    pub(super) every: Duration,
+}
+
+/// The load, and what the kernel counted of it.
 #[derive(Debug)]
-pub(super) struct Act {
-    pub(super) text: String,
-    pub(super) outcome: Outcome,
+pub(super) struct Load {
+    pace: Pace,
     /// Datagrams sent.
-    pub(super) sent: u64,
+    sent: u64,
     /// Commands that Redis served.
-    pub(super) commands: u64,
+    commands: u64,
     /// softnet `dropped` of the CPUs where it rose.
     softnet: BTreeMap<u32, u64>,
-    pub(super) rx_packets: u64,
-    pub(super) rx_dropped: u64,
+    rx_packets: u64,
+    rx_dropped: u64,
     rx_missed: u64,
 }
 
-impl Act {
-    pub(super) fn observe(wire: &Wire, socket: &UdpSocket) -> Result<Self> {
-        let commands = commands(wire)?;
-        quiet();
-        let report = TextReport::start(wire)?;
-        let tracer = Tracer::start(Some(&wire.receiver), &[])?;
+impl Load {
+    /// Floods the card while clients ask Redis.
+    pub(super) fn make(incident: &Incident, pace: Pace) -> Result<Self> {
+        let wire = &incident.wire;
+        let commands_before = commands(wire)?;
         quiet();
         let dropped_before = softnet()?;
-        let of_card = |name: &str| device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, name);
-        let card_before = (
-            of_card("rx_packets")?,
-            of_card("rx_dropped")?,
-            of_card("rx_missed_errors")?,
-        );
-        let sent = while_read_on(Some(OTHER_CPU), socket, || {
-            let _clients = clients(wire)?;
-            flood(wire, DATAGRAMS)
+        let of_card = || -> Result<[u64; 3]> {
+            let of = |name: &str| device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, name);
+            Ok([
+                of("rx_packets")?,
+                of("rx_dropped")?,
+                of("rx_missed_errors")?,
+            ])
+        };
+        let before = of_card()?;
+        let sent = while_read_on(Some(OTHER_CPU), &incident.socket, || {
+            while_asked(wire, || flood(wire, pace))
         })?;
         quiet();
         let dropped = softnet()?;
-        let card = (
-            of_card("rx_packets")?,
-            of_card("rx_dropped")?,
-            of_card("rx_missed_errors")?,
-        );
-        let outcome = tracer.stop()?;
-        let text = report.stop()?;
+        let after = of_card()?;
         Ok(Self {
-            text,
-            outcome,
+            pace,
             sent,
-            commands: self::commands(wire)? - commands,
+            commands: commands(wire)? - commands_before,
             softnet: dropped
                 .iter()
                 .map(|(cpu, row)| {
@@ -397,23 +455,74 @@ impl Act {
                 })
                 .filter(|(_, dropped)| *dropped > 0)
                 .collect(),
-            rx_packets: card.0 - card_before.0,
-            rx_dropped: card.1 - card_before.1,
-            rx_missed: card.2 - card_before.2,
+            rx_packets: after[0] - before[0],
+            rx_dropped: after[1] - before[1],
+            rx_missed: after[2] - before[2],
         })
+    }
+
+    /// Whether all datagrams were sent before [`FLOOD_LIMIT`]: the machine kept pace.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sent == self.pace.datagrams
     }
 
     /// Both kinds of traffic were there.
     pub(super) fn flowed(&self) -> Result<()> {
         ensure!(
-            self.sent >= DATAGRAMS / 4 && self.rx_packets >= self.sent / 2 && self.commands >= 40,
+            self.sent >= self.pace.datagrams / 4
+                && self.rx_packets >= self.sent / 2
+                && self.commands >= 40,
             "too little traffic: {self}"
         );
         Ok(())
     }
 
+    /// Packets that a backlog refused, of a million that the card received.
+    fn per_million(&self) -> f64 {
+        self.rx_dropped as f64 * 1e6 / self.rx_packets.max(1) as f64
+    }
+}
+
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "sent {}, rx_packets {}, rx_dropped {}, rx_missed {}, softnet {:?}, {:.0} per million, {} commands",
+            self.sent,
+            self.rx_packets,
+            self.rx_dropped,
+            self.rx_missed,
+            self.softnet,
+            self.per_million(),
+            self.commands,
+        )
+    }
+}
+
+/// One run of the load under two tracers, one for each form of the report.
+#[derive(Debug)]
+struct Act {
+    text: String,
+    outcome: Outcome,
+    load: Load,
+}
+
+impl Act {
+    fn observe(incident: &Incident) -> Result<Self> {
+        let report = TextReport::start(&incident.wire, &[])?;
+        let tracer = Tracer::start(Some(&incident.wire.receiver), &[])?;
+        let load = Load::make(incident, FLOOD)?;
+        let outcome = tracer.stop()?;
+        let text = report.stop()?;
+        Ok(Self {
+            text,
+            outcome,
+            load,
+        })
+    }
+
     /// Shares of the `NET_RX` time, by CPU.
-    pub(super) fn shares(&self) -> BTreeMap<u32, f64> {
+    fn shares(&self) -> BTreeMap<u32, f64> {
         let cpus = &self.outcome.summary.cpus;
         let times = || cpus.iter().map(|cpu| (cpu.cpu, cpu.net_rx_ns.unwrap_or(0)));
         let all: u64 = times().map(|(_, time)| time).sum();
@@ -425,41 +534,27 @@ impl Act {
     fn share(&self, cpu: u32) -> f64 {
         self.shares().get(&cpu).copied().unwrap_or(0.0)
     }
-
-    /// Packets that a backlog refused, of a million that the card received.
-    pub(super) fn per_million(&self) -> f64 {
-        self.rx_dropped as f64 * 1e6 / self.rx_packets.max(1) as f64
-    }
 }
 
 impl std::fmt::Display for Act {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "sent {}, rx_packets {}, rx_dropped {}, rx_missed {}, softnet {:?}, {:.0} per million, {} commands, shares {:.3?}",
-            self.sent,
-            self.rx_packets,
-            self.rx_dropped,
-            self.rx_missed,
-            self.softnet,
-            self.per_million(),
-            self.commands,
-            self.shares()
-        )
+        write!(f, "{}, shares {:.3?}", self.load, self.shares())
     }
 }
 
 /// A running tracer that prints the report for people.
 #[derive(Debug)]
-struct TextReport(Process);
+pub(super) struct TextReport(Process);
 
 impl TextReport {
     const STDOUT: &str = "/tmp/incident.out";
     const STDERR: &str = "/tmp/incident.err";
 
-    fn start(wire: &Wire) -> Result<Self> {
+    /// Returns once it has attached.
+    pub(super) fn start(wire: &Wire, more: &[&str]) -> Result<Self> {
         // No report of an interval comes before that of the whole.
-        let mut command = tracer::command(&["run", "--color", "never", "--interval", "1h"])?;
+        let args = ["run", "--color", "never", "--interval", "1h"];
+        let mut command = tracer::command(&[&args, more].concat())?;
         command
             .env("COLUMNS", "100")
             .env("LC_ALL", "C.UTF-8")
@@ -473,7 +568,8 @@ impl TextReport {
         Ok(Self(process))
     }
 
-    fn stop(mut self) -> Result<String> {
+    /// Ends it; gives what it printed.
+    pub(super) fn stop(mut self) -> Result<String> {
         self.0.signal(Signal::SIGINT)?;
         let status = self.0.wait(PATIENCE)?;
         ensure!(status.success(), "tracer: {status}");
@@ -503,7 +599,7 @@ fn silent(program: &str, args: &[&str]) -> Command {
 }
 
 /// Redis in the receiving namespace and on the CPU of the incident, without anything on disk.
-pub(super) fn redis(wire: &Wire) -> Result<Process> {
+fn redis(wire: &Wire) -> Result<Process> {
     let address = Wire::RECEIVER.to_string();
     let command = silent(
         "taskset",
@@ -526,16 +622,45 @@ pub(super) fn redis(wire: &Wire) -> Result<Process> {
     Ok(process)
 }
 
-/// Clients of Redis, from the sending namespace, until dropped.
-fn clients(wire: &Wire) -> Result<Process> {
-    let address = Wire::RECEIVER.to_string();
-    let command = silent(
-        "redis-benchmark",
-        &[
-            "-h", &address, "-c", CLIENTS, "-n", REQUESTS, "-t", "get", "-q",
-        ],
-    );
-    Process::spawn(Some(&wire.sender), command)
+/// Lets clients in the sending namespace ask Redis while `work` goes on.
+fn while_asked<T>(wire: &Wire, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wire.sender.run(|| {
+                thread::scope(|clients| {
+                    for _ in 0..CLIENTS {
+                        clients.spawn(|| ask(&done));
+                    }
+                });
+            })
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// A client of Redis that thinks between answer and question. What is lost of both, TCP sends again.
+fn ask(done: &AtomicBool) -> io::Result<()> {
+    let redis = (Wire::RECEIVER, REDIS_PORT).into();
+    let mut stream = TcpStream::connect_timeout(&redis, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let mut answer = [0; 64];
+    while !done.load(Ordering::Relaxed) {
+        stream.write_all(b"GET key\r\n")?;
+        while !done.load(Ordering::Relaxed) {
+            match stream.read(&mut answer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        thread::sleep(THINKING);
+    }
+    Ok(())
 }
 
 /// Commands that Redis has served.
@@ -555,12 +680,12 @@ fn commands(wire: &Wire) -> Result<u64> {
 }
 
 /// A host that the sender pretends to be.
-pub(super) const fn source(index: u8) -> Ipv4Addr {
+const fn source(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 1, 100 + index)
 }
 
 /// Datagrams from all sources in turn at a steady rate; returns how many were sent.
-pub(super) fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
+fn flood(wire: &Wire, pace: Pace) -> Result<u64> {
     wire.sender.run(|| {
         let mut affinity = CpuSet::new();
         affinity.set(OTHER_CPU)?;
@@ -574,10 +699,10 @@ pub(super) fn flood(wire: &Wire, datagrams: u64) -> Result<u64> {
             .collect::<Result<Vec<_>>>()?;
         let begin = Instant::now();
         let (mut due, mut sent) = (begin, 0);
-        for (turn, socket) in (0..datagrams).zip(sockets.iter().cycle()) {
-            if turn % PER_MS == 0 {
+        for (turn, socket) in (0..pace.datagrams).zip(sockets.iter().cycle()) {
+            if turn % pace.burst == 0 {
                 // What was late is not caught up: a burst would overrun the card's ring.
-                due = Instant::now().max(due + MILLISECOND);
+                due = Instant::now().max(due + pace.every);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 if begin.elapsed() >= FLOOD_LIMIT {
                     break;

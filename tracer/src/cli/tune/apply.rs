@@ -4,10 +4,15 @@ use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use anyhow::{Result, bail};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag,
+};
 
 use super::{
     measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style,
@@ -84,12 +89,25 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     let own = Identity::own(&Roots::default());
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("apply");
-    let applied = tune::apply::apply(&mut host, &state, &plan, &own, now_unix_ns(), &mut fault)?;
-    print(&render::applied(&applied, &style(global)))?;
-    match args.watch {
+    let stop = signals()?;
+    let now = now_unix_ns();
+    let applied = tune::apply::apply(&mut host, &state, &plan, &own, now, &stop, &mut fault)?;
+    // That nobody reads it is no reason not to watch.
+    let printed = print(&render::applied(&applied, &style(global)));
+    let status = match args.watch {
         Some(time) if !applied.changed.is_empty() => watched(&plan, &applied, &state, time, global),
         _ => Ok(ExitCode::SUCCESS),
+    };
+    printed.and(status)
+}
+
+/// Set by the signals that would end this process in the middle of its changes.
+fn signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register(signal, Arc::clone(&stop))?;
     }
+    Ok(stop)
 }
 
 fn agreed(plan: &Plan) -> Result<bool> {
@@ -153,6 +171,8 @@ pub(super) fn revert(args: &RevertArgs, global: Global) -> Result<ExitCode> {
 fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Result<ExitCode> {
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("revert");
+    // Half a revert is of no use to anybody: it goes on to its end.
+    let _ignored = signals()?;
     let reverted = tune::revert::revert(&mut host, state, own, force, now_unix_ns(), &mut fault)?;
     let Some(reverted) = reverted else {
         print("nothing is applied\n")?;

@@ -30,8 +30,8 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sudo tracer tune plan --app redis-server                   measure 10 s, say what to change
-  sudo tracer run --format json --duration 1m > before.json
-  sudo tracer tune plan --from before.json --format json > plan.json
+  sudo tracer run --record before.trec --duration 1m
+  sudo tracer tune plan --from before.trec --format json > plan.json
   sudo tracer tune apply plan.json --watch 30s               apply; take back if more is lost
   sudo tracer tune status                                    what is applied, what has drifted
   sudo tracer tune revert                                    as it was before the first apply";

@@ -1,16 +1,26 @@
 //! `tracer tune plan`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use super::{measure::measure, print, say, style};
 use crate::{
     analyze::rules::threshold::{Override, Thresholds},
-    cli::{Global, run::duration},
+    cli::{
+        Global,
+        recording::{self, Whole},
+        run::duration,
+    },
     model::{report::Report, topology::Topology},
     proc::{Roots, cpus::number},
+    record::frame,
     report::{number::span, tune as render},
     tune::{
         identity::Identity,
@@ -27,7 +37,8 @@ pub(super) struct Args {
     #[command(flatten)]
     what: What,
 
-    /// A report to plan from: JSON as 'tracer run --format json' prints it; - is stdin. Without it, measure now.
+    /// A run to plan from: what 'tracer run --record' wrote, or the JSON that 'tracer run --format json' printed; - is
+    /// stdin. Without it, measure now.
     #[arg(long, value_name = "FILE", conflicts_with = "duration")]
     from: Option<PathBuf>,
 
@@ -71,7 +82,7 @@ pub(in crate::cli) struct Refused(pub(super) String);
 /// Runs the command.
 pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
     let report = match &args.from {
-        Some(path) => load::report(path)?,
+        Some(path) => recorded(path)?,
         None => args.what.measured()?,
     };
     let plan = args.what.plan(&report)?;
@@ -83,9 +94,27 @@ pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The report on the run in `path`. A recording that is cut off counts up to there, with a warning; a damaged one does
+/// not.
+fn recorded(path: &Path) -> Result<Report> {
+    let mut source = recording::source(path)?;
+    let read = || format!("cannot read {}", recording::name(path));
+    let report = if frame::begins(source.fill_buf().with_context(read)?) {
+        let mut recording = recording::read(source, path)?;
+        let end = recording.finish();
+        Whole::of(&recording, end, path)?
+            .undamaged()
+            .and_then(load::usable)
+    } else {
+        load::report(source)
+    };
+    report.with_context(|| format!("cannot plan from {}", recording::name(path)))
+}
+
 impl What {
-    fn thresholds(&self) -> Thresholds {
-        let mut thresholds = Thresholds::default();
+    /// Those of `run`, but for what is told here.
+    fn thresholds(&self, run: &BTreeMap<String, u64>) -> Thresholds {
+        let mut thresholds = Thresholds::changed_to(run);
         for change in &self.threshold {
             thresholds.set(*change);
         }
@@ -96,7 +125,7 @@ impl What {
     pub(super) fn measured(&self) -> Result<Report> {
         let ns = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
         say(&format!("measuring for {}", span(ns)));
-        measure(self.duration, &self.thresholds())
+        measure(self.duration, &self.thresholds(&BTreeMap::new()))
     }
 
     /// The plan for it.
@@ -116,9 +145,29 @@ impl What {
             }),
             irqbalance_listens: daemon.is_some_and(|daemon| listens(daemon.pid)),
             host,
-            thresholds: self.thresholds(),
+            thresholds: self.thresholds(&report.thresholds),
         };
         let plan = planner::plan(report, topology, &ask);
         Ok(plan.map_err(|error| Refused(format!("--app: {error}")))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_judges_as_its_run_did_unless_told_otherwise() {
+        let values = Thresholds::default().by_name();
+        let mut names = values.keys();
+        let (one, other) = (names.next().unwrap(), names.next().unwrap());
+        let what = What {
+            app: None,
+            duration: Duration::ZERO,
+            threshold: vec![format!("{other}=3").parse().unwrap()],
+        };
+        let run = [(one.clone(), 7), (other.clone(), 7)].into();
+        let judged = what.thresholds(&run).by_name();
+        assert_eq!((judged[one], judged[other]), (7, 3));
     }
 }

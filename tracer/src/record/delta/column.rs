@@ -79,7 +79,10 @@ impl<V: Column> Delta for BTreeMap<u32, V> {
 }
 
 /// The entry that a difference is for.
-fn entry<'a, T>(now: &'a mut BTreeMap<u32, &mut T>, id: u32) -> Result<&'a mut T, Misfit> {
+pub(super) fn entry<'a, T>(
+    now: &'a mut BTreeMap<u32, &mut T>,
+    id: u32,
+) -> Result<&'a mut T, Misfit> {
     let missing = || Misfit(format!("there is no number {id}"));
     now.get_mut(&id).map(|of| &mut **of).ok_or_else(missing)
 }
@@ -123,25 +126,50 @@ pub(super) fn sparse_apply<T: Delta>(
     Ok(())
 }
 
+/// A gap of up to so many neighbours that did not change takes less room than a new run.
+const GAP: usize = 3;
+
 /// Runs of neighbours that changed: the number of the first, then the difference of each.
-fn runs<T>(changes: impl Iterator<Item = (u32, T)>, number: fn(u32) -> T) -> Option<Vec<Vec<T>>> {
+fn runs<T: Clone>(
+    changes: impl Iterator<Item = (u32, Option<T>)>,
+    number: fn(u32) -> T,
+    unchanged: &T,
+) -> Option<Vec<Vec<T>>> {
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut next = None;
+    let mut gap = 0;
     for (id, change) in changes {
-        match runs.last_mut() {
-            Some(run) if next == Some(id) => run.push(change),
-            _ => runs.push(vec![number(id), change]),
-        }
+        let goes_on = next == Some(id);
         next = id.checked_add(1);
+        match (change, runs.last_mut()) {
+            (None, _) if goes_on && gap < GAP => gap += 1,
+            (None, _) => next = None,
+            (Some(change), Some(run)) if goes_on => {
+                run.extend(std::iter::repeat_n(unchanged.clone(), gap));
+                run.push(change);
+                gap = 0;
+            }
+            (Some(change), _) => {
+                runs.push(vec![number(id), change]);
+                gap = 0;
+            }
+        }
     }
     (!runs.is_empty()).then_some(runs)
+}
+
+/// Runs of plain numbers.
+pub(super) fn number_runs(
+    changes: impl Iterator<Item = (u32, Option<i64>)>,
+) -> Option<Vec<Vec<i64>>> {
+    runs(changes, i64::from, &0)
 }
 
 fn apply_runs<T, C>(
     now: &mut BTreeMap<u32, &mut T>,
     runs: Vec<Vec<C>>,
     number: fn(C) -> Option<u32>,
-    apply: fn(&mut T, C) -> Result<(), Misfit>,
+    apply: impl Fn(&mut T, C) -> Result<(), Misfit>,
 ) -> Result<(), Misfit> {
     let misfit = || Misfit("a list does not begin with a number".to_owned());
     for run in runs {
@@ -154,18 +182,27 @@ fn apply_runs<T, C>(
     Ok(())
 }
 
+/// The inverse of [`number_runs`].
+pub(super) fn apply_number_runs<T>(
+    now: &mut BTreeMap<u32, &mut T>,
+    runs: Vec<Vec<i64>>,
+    apply: impl Fn(&mut T, i64) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
+    apply_runs(now, runs, |id| u32::try_from(id).ok(), apply)
+}
+
 macro_rules! number_column {
     ($($number:ty),+) => { $(
         impl Column for $number {
             type Columns = Vec<Vec<i64>>;
 
             fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-                let changes = pairs.iter().filter_map(|(id, now, before)| Some((*id, i64::from(now.since(before)?))));
-                runs(changes, i64::from)
+                let change = |(id, now, before): &(u32, &Self, &Self)| (*id, now.since(before).map(i64::from));
+                number_runs(pairs.iter().map(change))
             }
 
             fn columns_apply(now: &mut BTreeMap<u32, &mut Self>, columns: Self::Columns) -> Result<(), Misfit> {
-                apply_runs(now, columns, |id| u32::try_from(id).ok(), |now, change| {
+                apply_number_runs(now, columns, |now, change| {
                     let change = change.try_into().map_err(|_| Misfit(format!("{change} is no 32-bit number")))?;
                     now.apply(change)
                 })
@@ -178,12 +215,14 @@ macro_rules! number_column {
 
             fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
                 let changes = pairs.iter().filter_map(|(id, now, before)| {
-                    Some((*id, match now.since(before)? {
+                    let change = match now.since(before)? {
                         Maybe::Gone(_) => None,
                         Maybe::Change(change) => Some(i64::from(change)),
-                    }))
+                    };
+                    Some((*id, Some(change)))
                 });
-                runs(changes, |id| Some(i64::from(id)))
+                // Without gaps: there may be none where nothing changed.
+                runs(changes, |id| Some(i64::from(id)), &None)
             }
 
             fn columns_apply(now: &mut BTreeMap<u32, &mut Self>, columns: Self::Columns) -> Result<(), Misfit> {
@@ -222,5 +261,4 @@ impl<T: Column> Column for Box<T> {
     }
 }
 
-sparse!(BTreeMap<u32, V>; V: Column);
 sparse!(BTreeMap<String, V>; V: Delta);

@@ -1,17 +1,16 @@
 //! Differences of snapshots.
 
-use std::{collections::BTreeMap, iter::once};
+use std::collections::BTreeMap;
 
 use tracer_common::{
     counter::{
-        CpuCounters, DetailCounters, DropCounters, DropKey, IrqCounters, NO_CPU, NO_REASON,
-        NapiCounters, SOFTIRQ_NAMES, SOFTIRQS, SoftirqCounters,
+        CpuCounters, DetailCounters, DropCounters, DropKey, IrqCounters, NapiCounters, SOFTIRQS,
+        SoftirqCounters,
     },
-    event::{KINDS, Kind},
-    hist::BUCKETS,
+    event::KINDS,
 };
 
-use super::{Column, Delta, Key, Misfit, column::sparse, fields, whole};
+use super::{fields, histogram::Histogram, whole};
 use crate::{
     model::{
         report::Hook,
@@ -28,15 +27,8 @@ use crate::{
 };
 
 type PerCpu<T> = BTreeMap<u32, T>;
-type Histogram = [u64; BUCKETS];
-
-const KIND_NAMES: [&str; KINDS] = [Kind::Irq.name(), Kind::NetRx.name(), Kind::Drop.name()];
 
 whole!(Vec<Hook>);
-sparse!(Vec<NapiCounters>);
-sparse!(Histogram);
-sparse!([u8; 16]);
-sparse!(BTreeMap<DropKey, V>; V: Delta);
 
 fields!(
     /// All counters.
@@ -134,7 +126,7 @@ fields!(
 
 fields!(
     /// One NAPI instance on one CPU.
-    NapiCounters => NapiDelta, Self::default(), {
+    NapiCounters => NapiDelta, NapiColumns, Self::default(), {
         napi: u64,
         napi_id: u32,
         ifindex: u32,
@@ -221,282 +213,3 @@ fields!(
         steal: u64,
     }
 );
-
-/// The number of the first bucket that changed, then the change of it and of those up to the last that did.
-impl Delta for Histogram {
-    type Wire = Vec<i64>;
-
-    fn nothing() -> Self {
-        [0; BUCKETS]
-    }
-
-    fn since(&self, before: &Self) -> Option<Vec<i64>> {
-        let changed = |bucket: &usize| self[*bucket] != before[*bucket];
-        let first = (0..BUCKETS).find(changed)?;
-        let last = (0..BUCKETS).rfind(changed)?;
-        let change = |bucket: usize| self[bucket].wrapping_sub(before[bucket]).cast_signed();
-        let first_number = i64::try_from(first).ok()?;
-        Some(
-            once(first_number)
-                .chain((first..=last).map(change))
-                .collect(),
-        )
-    }
-
-    fn apply(&mut self, changes: Vec<i64>) -> Result<(), Misfit> {
-        let misfit = || Misfit("a histogram has other buckets".to_owned());
-        let (first, changes) = changes.split_first().ok_or_else(misfit)?;
-        let first = usize::try_from(*first).map_err(|_| misfit())?;
-        let buckets = self.get_mut(first..).ok_or_else(misfit)?;
-        if changes.len() > buckets.len() {
-            return Err(misfit());
-        }
-        for (bucket, change) in buckets.iter_mut().zip(changes) {
-            bucket.apply(*change)?;
-        }
-        Ok(())
-    }
-}
-
-/// Entries that have a name each.
-fn named_since<T: Delta>(
-    names: &[&'static str],
-    now: &[T],
-    before: &[T],
-) -> Option<BTreeMap<String, T::Wire>> {
-    let entries = names.iter().zip(now.iter().zip(before));
-    let changes: BTreeMap<_, _> = entries
-        .filter_map(|(name, (now, before))| Some(((*name).to_owned(), now.since(before)?)))
-        .collect();
-    (!changes.is_empty()).then_some(changes)
-}
-
-fn apply_named<T: Delta>(
-    names: &[&'static str],
-    now: &mut [T],
-    changes: BTreeMap<String, T::Wire>,
-) -> Result<(), Misfit> {
-    for (name, change) in changes {
-        let at = names.iter().position(|known| *known == name);
-        at.and_then(|at| now.get_mut(at))
-            .ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?
-            .apply(change)?;
-    }
-    Ok(())
-}
-
-impl Delta for [SoftirqCounters; SOFTIRQS] {
-    type Wire = BTreeMap<String, SoftirqDelta>;
-
-    fn nothing() -> Self {
-        [SoftirqCounters::nothing(); SOFTIRQS]
-    }
-
-    fn since(&self, before: &Self) -> Option<Self::Wire> {
-        named_since(&SOFTIRQ_NAMES, self, before)
-    }
-
-    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        apply_named(&SOFTIRQ_NAMES, self, changes)
-    }
-}
-
-impl Delta for [DetailCounters; KINDS] {
-    type Wire = BTreeMap<String, DetailDelta>;
-
-    fn nothing() -> Self {
-        [DetailCounters::nothing(); KINDS]
-    }
-
-    fn since(&self, before: &Self) -> Option<Self::Wire> {
-        named_since(&KIND_NAMES, self, before)
-    }
-
-    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        apply_named(&KIND_NAMES, self, changes)
-    }
-}
-
-/// As [`named_since`], of many.
-fn named_columns<T: Column, const N: usize>(
-    names: &[&'static str],
-    pairs: &[(u32, &[T; N], &[T; N])],
-) -> Option<BTreeMap<String, T::Columns>> {
-    let columns: BTreeMap<_, _> = names
-        .iter()
-        .take(N)
-        .enumerate()
-        .filter_map(|(at, name)| {
-            let of = pairs.iter();
-            let of: Vec<_> = of
-                .map(|(id, now, before)| (*id, &now[at], &before[at]))
-                .collect();
-            Some(((*name).to_owned(), T::columns_since(&of)?))
-        })
-        .collect();
-    (!columns.is_empty()).then_some(columns)
-}
-
-fn apply_named_columns<T: Column, const N: usize>(
-    names: &[&'static str],
-    now: &mut BTreeMap<u32, &mut [T; N]>,
-    columns: BTreeMap<String, T::Columns>,
-) -> Result<(), Misfit> {
-    for (name, columns) in columns {
-        let at = names.iter().take(N).position(|known| *known == name);
-        let at = at.ok_or_else(|| Misfit(format!("nothing is called '{name}'")))?;
-        let mut of = now
-            .iter_mut()
-            .map(|(id, all)| (*id, &mut all[at]))
-            .collect();
-        T::columns_apply(&mut of, columns)?;
-    }
-    Ok(())
-}
-
-impl Column for [SoftirqCounters; SOFTIRQS] {
-    type Columns = BTreeMap<String, SoftirqColumns>;
-
-    fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-        named_columns(&SOFTIRQ_NAMES, pairs)
-    }
-
-    fn columns_apply(
-        now: &mut BTreeMap<u32, &mut Self>,
-        columns: Self::Columns,
-    ) -> Result<(), Misfit> {
-        apply_named_columns(&SOFTIRQ_NAMES, now, columns)
-    }
-}
-
-impl Column for [DetailCounters; KINDS] {
-    type Columns = BTreeMap<String, DetailColumns>;
-
-    fn columns_since(pairs: &[(u32, &Self, &Self)]) -> Option<Self::Columns> {
-        named_columns(&KIND_NAMES, pairs)
-    }
-
-    fn columns_apply(
-        now: &mut BTreeMap<u32, &mut Self>,
-        columns: Self::Columns,
-    ) -> Result<(), Misfit> {
-        apply_named_columns(&KIND_NAMES, now, columns)
-    }
-}
-
-/// By place in the list; those that are gone were the last.
-impl Delta for Vec<NapiCounters> {
-    type Wire = BTreeMap<usize, Option<NapiDelta>>;
-
-    fn nothing() -> Self {
-        Self::new()
-    }
-
-    fn since(&self, before: &Self) -> Option<Self::Wire> {
-        let grown = self.iter().enumerate().filter_map(|(slot, now)| {
-            let change = match before.get(slot) {
-                Some(before) => now.since(before)?,
-                None => now.since(&NapiCounters::default()).unwrap_or_default(),
-            };
-            Some((slot, Some(change)))
-        });
-        let gone = (self.len()..before.len()).map(|slot| (slot, None));
-        let changes: Self::Wire = grown.chain(gone).collect();
-        (!changes.is_empty()).then_some(changes)
-    }
-
-    fn apply(&mut self, changes: Self::Wire) -> Result<(), Misfit> {
-        for (slot, change) in changes {
-            match change {
-                None => self.truncate(slot),
-                Some(change) => {
-                    if slot == self.len() {
-                        self.push(NapiCounters::default());
-                    }
-                    self.get_mut(slot)
-                        .ok_or_else(|| Misfit(format!("NAPI slot {slot} follows none")))?
-                        .apply(change)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A name, NUL-padded: each byte a character, so that one that is no UTF-8 comes back as it was.
-impl Delta for [u8; 16] {
-    type Wire = String;
-
-    fn nothing() -> Self {
-        [0; 16]
-    }
-
-    fn since(&self, before: &Self) -> Option<String> {
-        let length = self
-            .iter()
-            .rposition(|&b| b != 0)
-            .map_or(0, |last| last + 1);
-        (self != before).then(|| self.iter().take(length).map(|&b| char::from(b)).collect())
-    }
-
-    fn apply(&mut self, name: String) -> Result<(), Misfit> {
-        let mut bytes = [0; 16];
-        let mut characters = name.chars();
-        for (byte, character) in bytes.iter_mut().zip(&mut characters) {
-            *byte =
-                u8::try_from(character).map_err(|_| Misfit(format!("no device name: '{name}'")))?;
-        }
-        if characters.next().is_some() {
-            return Err(Misfit(format!("device name too long: '{name}'")));
-        }
-        *self = bytes;
-        Ok(())
-    }
-}
-
-/// `location reason ifindex netns target_cpu protocol`, numbers but for the location; `-` for no reason and no CPU.
-impl Key for DropKey {
-    type Wire = String;
-
-    fn write(&self) -> String {
-        let optional = |n: u32, none| {
-            if n == none {
-                "-".to_owned()
-            } else {
-                n.to_string()
-            }
-        };
-        format!(
-            "{:#x} {} {} {} {} {:#06x}",
-            self.location,
-            optional(self.reason, NO_REASON),
-            self.ifindex,
-            self.netns,
-            optional(self.target_cpu, NO_CPU),
-            self.protocol
-        )
-    }
-
-    fn read(written: String) -> Result<Self, Misfit> {
-        let parse = || {
-            let mut words = written.split(' ');
-            let mut word = || words.next();
-            let number = |word: &str| word.parse::<u32>().ok();
-            let optional = |word: &str, none| match word {
-                "-" => Some(none),
-                word => number(word),
-            };
-            let key = Self {
-                location: u64::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
-                reason: optional(word()?, NO_REASON)?,
-                ifindex: number(word()?)?,
-                netns: number(word()?)?,
-                target_cpu: optional(word()?, NO_CPU)?,
-                protocol: u32::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
-                reserved: 0,
-            };
-            words.next().is_none().then_some(key)
-        };
-        parse().ok_or_else(|| Misfit(format!("no drop key: '{written}'")))
-    }
-}

@@ -7,16 +7,21 @@
 //! | optional number | as the number; `false` if there is none any more |
 //! | text, list, flag, fact | the later one, whole |
 
+mod by_name;
 mod column;
+pub mod counted_twice;
 mod counters;
+mod drops;
+mod histogram;
 mod host;
+mod listed;
+mod napi;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tracer_common::counter::DropKey;
 
 pub use column::Column;
 pub use counters::SnapshotDelta;
@@ -319,4 +324,4 @@ macro_rules! sparse_map {
     )+ };
 }
 
-sparse_map!(String, u64, DropKey);
+sparse_map!(String, u64);

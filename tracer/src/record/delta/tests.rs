@@ -6,7 +6,10 @@ use tracer_common::{
     hist::BUCKETS,
 };
 
-use super::*;
+use super::{
+    drops::{read, write},
+    *,
+};
 use crate::{
     model::{
         report::{Hook, HookStatus},
@@ -221,14 +224,23 @@ proptest! {
     }
 
     #[test]
+    fn what_is_counted_twice_is_taken_off_and_added_again(seed: u64) {
+        let snapshot = Dice(seed).snapshot();
+        let mut shifted = snapshot.clone();
+        counted_twice::apart(&mut shifted);
+        counted_twice::together(&mut shifted);
+        prop_assert_eq!(shifted, snapshot);
+    }
+
+    #[test]
     fn a_drop_key_comes_back_from_its_text(seed: u64) {
         let key = Dice(seed).drop_key();
-        prop_assert_eq!(DropKey::read(key.write()), Ok(key));
+        prop_assert_eq!(read(&write(&key)), Ok(key));
     }
 
     #[test]
     fn any_text_is_a_drop_key_or_none(text: String) {
-        let _ = DropKey::read(text);
+        let _ = read(&text);
     }
 }
 

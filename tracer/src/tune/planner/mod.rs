@@ -342,10 +342,6 @@ impl Draft<'_> {
 fn device<'a>(topology: &'a Topology, setting: &'a Setting) -> Option<&'a str> {
     match setting {
         Setting::IrqAffinity { irq } => topology.irqs.get(irq)?.device.as_deref(),
-        Setting::RpsCpus { device, .. }
-        | Setting::RpsFlowCount { device, .. }
-        | Setting::Ring { device }
-        | Setting::Channels { device } => Some(device),
-        _ => None,
+        _ => setting.device(),
     }
 }
