@@ -203,7 +203,7 @@ fn closed_stdout() -> Result<()> {
 }
 
 /// Waits for the end and returns the status and what was said on stderr, which must not be a panic.
-fn end(process: &mut Process) -> Result<(ExitStatus, String)> {
+pub(super) fn end(process: &mut Process) -> Result<(ExitStatus, String)> {
     let mut pipe = process.stderr()?;
     let status = process.wait(PATIENCE)?;
     let mut stderr = String::new();

@@ -1,10 +1,11 @@
 //! Records runs with drops and reports them again; kills one, fills the disk of another, compares two.
 //!
 //! Asserts that `tracer report` prints what the run printed, byte for byte; that a killed run is reported but for its
-//! last interval; that a full disk ends the recording only; that an existing file is not replaced; and that `tracer
+//! last interval; that a full disk ends the recording only, and a reader of stdout that goes away only that; that an existing file is not replaced; and that `tracer
 //! compare` sees that a smaller backlog dropped more.
 
 use std::{
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -15,7 +16,7 @@ use nix::mount::{MsFlags, mount, umount};
 use tempfile::{NamedTempFile, TempDir};
 use tracer::model::report::{Record, Report};
 
-use super::{Need, Scenario, note};
+use super::{Need, Scenario, bad_input, note};
 use crate::{
     backlog::Steered,
     flood::Flood,
@@ -43,6 +44,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "a_full_disk_ends_the_recording_and_not_the_run",
         needs: NEEDS,
         run: full_disk,
+    },
+    Scenario {
+        name: "a_reader_that_goes_away_does_not_end_a_recording",
+        needs: &[Need::Root],
+        run: unread,
     },
     Scenario {
         name: "compare_sees_that_a_small_backlog_drops_more",
@@ -189,6 +195,31 @@ fn killed() -> Result<()> {
         fewer + 1 >= windows && said.contains("cut off"),
         "{fewer} of {windows}: {said}"
     );
+    Ok(())
+}
+
+fn unread() -> Result<()> {
+    let directory = TempDir::new()?;
+    for format in ["text", "json"] {
+        let file = directory.path().join(format);
+        let mut args = vec!["run", "--interval", "200ms", "--duration", "2s"];
+        args.extend(["--format", format, "--record", text(&file)?]);
+        let mut process = Process::spawn(None, command(&args)?)?;
+        let mut line = String::new();
+        BufReader::new(process.stdout()?).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "{format}: no output");
+        let (status, stderr) = bad_input::end(&mut process)?;
+        ensure!(
+            status.success() && stderr.contains("nobody reads stdout any more"),
+            "{format}: {status}: {stderr}"
+        );
+        let (report, windows, said) = summary(&file)?;
+        ensure!(
+            said.is_empty() && windows >= 5 && report.duration_ns >= 1_900_000_000,
+            "{format}: {windows} intervals in {} ns: {said}",
+            report.duration_ns
+        );
+    }
     Ok(())
 }
 
