@@ -1,9 +1,10 @@
-//! A few lines on every rule, column, stage, threshold and common drop reason.
+//! A few lines on every rule, column, stage, threshold, common drop reason and other word of the report.
 
 mod columns;
 mod reasons;
 mod rules;
 mod stages;
+mod words;
 
 use crate::analyze::rules::threshold;
 
@@ -18,6 +19,8 @@ pub enum Kind {
     Column,
     /// A stage of the receive path.
     Stage,
+    /// Another word of the text report.
+    Word,
 }
 
 /// Something that can be explained.
@@ -48,6 +51,7 @@ pub fn topics() -> impl Iterator<Item = &'static Topic> {
         reasons::TOPICS,
         columns::TOPICS,
         stages::TOPICS,
+        words::TOPICS,
     ];
     tables.into_iter().flatten()
 }

@@ -27,6 +27,7 @@ pub fn list(style: &Style) -> String {
         (Kind::Rule, "Rules"),
         (Kind::Column, "Columns"),
         (Kind::Stage, "Stages"),
+        (Kind::Word, "Other words"),
         (Kind::Reason, "Drop reasons"),
     ];
     for (kind, title) in kinds {
@@ -63,5 +64,6 @@ fn singular(kind: Kind) -> &'static str {
         Kind::Reason => "drop reason",
         Kind::Column => "column",
         Kind::Stage => "stage",
+        Kind::Word => "word of the report",
     }
 }

@@ -25,6 +25,12 @@ pub(crate) mod tests;
 
 pub use page::Style;
 
+/// The line that every report ends with.
+#[cfg(test)]
+pub(crate) fn lost(losses: &crate::model::report::Losses) -> String {
+    section::losses::summary(losses)
+}
+
 /// Columns that any table of the report can have.
 #[cfg(test)]
 pub(crate) fn titles_of_all_tables() -> std::collections::BTreeSet<&'static str> {

@@ -1,7 +1,7 @@
 //! What each CPU did: hard IRQs, `NET_RX`, drops, and the kernel's own row for it.
 
 use super::{duration, harm, nothing, number, sum, text};
-use crate::model::report::{Cpu, PerCpu, Report};
+use crate::model::report::{Cpu, Napi, PerCpu, Report};
 use crate::report::bar::bar;
 use crate::report::number::{count, cpus, of, percent, ratio, times};
 use crate::report::page::{Page, Span, Tone, span};
@@ -110,6 +110,7 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
         .iter()
         .filter(|cpu| cpu.polls_outside_net_rx.is_some_and(|polls| polls > 0))
         .collect();
+    polled_twice(page, report);
     if !outside.is_empty() {
         let words = format!(
             "Outside NET_RX (threaded NAPI or busy polling) on {}: {}, {}; not in the NET_RX columns",
@@ -124,6 +125,24 @@ pub fn remarks(page: &mut Page, report: &Report, omitted: &Omitted) {
             )
         );
         page.prose(&words, Tone::Plain, 2);
+    }
+}
+
+/// What RPS steers is polled at the card, and once more at the backlog.
+fn polled_twice(page: &mut Page, report: &Report) {
+    let (backlogs, devices): (Vec<_>, Vec<_>) = report
+        .napi
+        .iter()
+        .partition(|napi| napi.device == "backlog");
+    let polled = |rows: &[&Napi]| sum(rows.iter().map(|napi| Some(napi.packets))).unwrap_or(0);
+    let (again, first) = (polled(&backlogs), polled(&devices));
+    if again > 0 && first > 0 {
+        let words = format!(
+            "packets: {} were polled by devices, {} by backlogs; one that RPS steers is polled by both and counted twice",
+            count(first),
+            count(again)
+        );
+        page.prose(&words, Tone::Dim, 2);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text;
+use crate::analyze::answer::named;
 use crate::model::event::{Event, Flow, What};
 use crate::model::report::{Cpu, Irq, Report};
 use crate::report::number::{count, duration, of, percent};
@@ -163,6 +164,7 @@ fn words(event: &Event, report: &Report) -> String {
             site,
             reason,
             device,
+            netns,
             protocol,
             len,
             target_cpu,
@@ -172,7 +174,7 @@ fn words(event: &Event, report: &Report) -> String {
             let what = flow.as_ref().map_or_else(|| protocol.clone(), flow_words);
             let mut words = format!("{what}, {len} B");
             if let Some(device) = device {
-                let _ = write!(words, ", {device}");
+                let _ = write!(words, ", {}", named(device, netns.as_deref()));
             }
             let _ = write!(words, ", CPU {cpu}");
             if let Some(target) = target_cpu {

@@ -11,6 +11,14 @@ const FOLDED: usize = 2;
 
 /// Each finding with its evidence and advice, in the order given; those that follow from it under it.
 pub fn lines(page: &mut Page, report: &Report) {
+    if !report.thresholds.is_empty() {
+        let changed = report.thresholds.iter();
+        let changed: Vec<_> = changed
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let words = format!("judged by --threshold {}", changed.join(" --threshold "));
+        page.prose(&words, Tone::Plain, 2);
+    }
     for finding in &report.findings {
         page.blank();
         told(page, finding, 0);
