@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use xtask::build_ebpf::{self, Facts, Toolchain};
+use xtask::build_ebpf::{self, Facts, Toolchain, Variant};
 
 fn main() -> ExitCode {
     let toolchain = match Facts::gather().choose() {
@@ -37,7 +37,14 @@ fn build(toolchain: &Toolchain) -> Result<()> {
     rerun_if_changed(&toolchain.linker.path);
     let out = PathBuf::from(variable("OUT_DIR")?);
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-    build_ebpf::build(toolchain, workspace, &out.join("bpf"), &out, &arch)
+    build_ebpf::build(
+        toolchain,
+        &Variant::ALL,
+        workspace,
+        &out.join("bpf"),
+        &out,
+        &arch,
+    )
 }
 
 fn rerun_if_changed(path: &Path) {

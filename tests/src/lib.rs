@@ -6,6 +6,7 @@
 //! (`cargo test -p tracer-tests --test live`) and inside VMs.
 
 pub mod backlog;
+pub mod bench;
 pub mod bpf;
 pub mod disk;
 pub mod findings;

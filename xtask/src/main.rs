@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything about this repository that plain cargo does not do.
 
+mod bench;
 mod command;
 mod dist;
 mod run;
@@ -59,6 +60,8 @@ enum Task {
     },
     /// Boot kernels in QEMU and run tracer and the scenarios there
     VmTest(vm::Options),
+    /// Measure what tracer costs, against empty programs on the same hooks, bpftrace, perf and libbpf-tools
+    Bench(bench::Options),
     /// Build one static binary, target/dist/tracer
     Dist {
         /// Install and download nothing: name what is missing
@@ -103,6 +106,7 @@ fn perform(task: Task) -> Result<()> {
             let toolchain = build_ebpf::Facts::gather().choose()?;
             build_ebpf::build(
                 &toolchain,
+                &build_ebpf::Variant::ALL,
                 &command::workspace(),
                 &out,
                 &out,
@@ -116,6 +120,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Run { offline, args } => run::run(offline, &args),
         Task::Test { offline, only } => test::test(offline, &only),
         Task::VmTest(options) => vm::vm_test(&options),
+        Task::Bench(options) => bench::bench(&options),
         Task::Dist { offline } => dist::dist(offline),
     }
 }

@@ -20,7 +20,7 @@ pub use toolchain::{Compiler, Facts, Linker, MIN_RUSTC, Toolchain, Way};
 pub const TARGET: &str = "bpfel-unknown-none";
 /// Cargo profile of the object, in the root Cargo.toml.
 const PROFILE: &str = "bpf";
-/// The crate, and the name that cargo gives the object.
+/// The crate, and the name that cargo gives its main object.
 const CRATE: &str = "tracer-ebpf";
 
 /// What the object contains.
@@ -30,10 +30,12 @@ pub enum Variant {
     Plain,
     /// The probes with log lines (aya-log).
     Log,
+    /// Programs that do nothing, for `cargo xtask bench`.
+    Floor,
 }
 
 impl Variant {
-    /// Both.
+    /// Both that are part of tracer.
     pub const ALL: [Self; 2] = [Self::Plain, Self::Log];
 
     /// Name of the object file.
@@ -42,24 +44,35 @@ impl Variant {
         match self {
             Self::Plain => "tracer-ebpf",
             Self::Log => "tracer-ebpf-log",
+            Self::Floor => "floor",
+        }
+    }
+
+    /// The name that cargo gives the object.
+    const fn binary(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Log => CRATE,
+            Self::Floor => "floor",
         }
     }
 
     const fn cargo_args(self) -> &'static [&'static str] {
         match self {
-            Self::Plain => &[],
-            Self::Log => &["--features", "log"],
+            Self::Plain => &["--bin", CRATE],
+            Self::Log => &["--bin", CRATE, "--features", "log"],
+            Self::Floor => &["--bin", "floor", "--features", "floor"],
         }
     }
 }
 
-/// Builds every [`Variant`] of the workspace at `workspace` into `out_dir`, for kernels of `arch`
+/// Builds `variants` of the workspace at `workspace` into `out_dir`, for kernels of `arch`
 /// (as Rust names it, for example `x86_64`), with cargo's intermediate files in `target_dir`.
 ///
 /// An object that did not change is not written again. Fails when the crate does not compile;
 /// the compiler's words are on stderr then.
 pub fn build(
     toolchain: &Toolchain,
+    variants: &[Variant],
     workspace: &Path,
     target_dir: &Path,
     out_dir: &Path,
@@ -67,14 +80,14 @@ pub fn build(
 ) -> Result<()> {
     eprintln!("building the eBPF object with {toolchain}");
     fs::create_dir_all(out_dir).with_context(|| format!("cannot create {}", out_dir.display()))?;
-    for variant in Variant::ALL {
+    for &variant in variants {
         let status = command(toolchain, workspace, target_dir, arch, variant)?
             .status()
             .context("cannot start cargo for the eBPF object")?;
         if !status.success() {
             bail!("{CRATE} does not compile for {TARGET} with {toolchain}; the compiler says why");
         }
-        let built = target_dir.join(TARGET).join(PROFILE).join(CRATE);
+        let built = target_dir.join(TARGET).join(PROFILE).join(variant.binary());
         copy_if_changed(&built, &out_dir.join(variant.file_name()))?;
     }
     Ok(())

@@ -50,6 +50,7 @@ const fn name(purpose: Purpose) -> &'static str {
         Purpose::Run => "run",
         Purpose::Test => "test",
         Purpose::Dist => "dist",
+        Purpose::Bench => "bench",
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Purpose {
     Test,
     /// Build the distributable binary.
     Dist,
+    /// Measure what tracer costs.
+    Bench,
 }
 
 /// When a requirement counts.
@@ -24,6 +26,8 @@ pub enum When {
     NoLinker,
     /// For the tests.
     Test,
+    /// For the benchmark, which is one of the tests too.
+    Bench,
 }
 
 /// How a requirement is installed, and so how it is looked for.
@@ -73,7 +77,7 @@ pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 pub const LLVM_PREFIX_VARIABLE: &str = "LLVM_SYS_221_PREFIX";
 
 /// Everything.
-pub const REQUIREMENTS: [Requirement; 19] = [
+pub const REQUIREMENTS: [Requirement; 21] = [
     apt("gcc", When::Always, "links what rustc compiles"),
     apt(
         "libc6-dev",
@@ -112,7 +116,7 @@ pub const REQUIREMENTS: [Requirement; 19] = [
     },
     apt(
         "iproute2",
-        When::Test,
+        When::Bench,
         "network namespaces, veth pairs and filters of the live tests",
     ),
     apt(
@@ -125,7 +129,17 @@ pub const REQUIREMENTS: [Requirement; 19] = [
         When::Test,
         "the same, where the kernel has no nf_tables",
     ),
-    apt("bpftrace", When::Test, "the second opinion on the counts"),
+    apt(
+        "bpftrace",
+        When::Bench,
+        "the second opinion on the counts, and what tracer's cost is compared with",
+    ),
+    apt("linux-perf", When::Bench, "the same"),
+    apt(
+        "libbpf-tools",
+        When::Bench,
+        "hardirqs and softirqs, what tracer's cost is compared with",
+    ),
     apt(
         "debian-archive-keyring",
         When::Test,
@@ -176,6 +190,7 @@ pub fn needed(purpose: Purpose, have: Have) -> impl Iterator<Item = &'static Req
             When::NoCompiler => !have.compiler,
             When::NoLinker => !have.linker,
             When::Test => purpose == Purpose::Test,
+            When::Bench => matches!(purpose, Purpose::Test | Purpose::Bench),
         })
 }
 

@@ -34,6 +34,8 @@ pub enum Step {
     Live,
     /// The same, and more, on other kernels.
     Vm,
+    /// The benchmark's harness.
+    Bench,
 }
 
 impl fmt::Display for Step {
@@ -47,13 +49,14 @@ impl fmt::Display for Step {
             Self::Build => "build",
             Self::Live => "live",
             Self::Vm => "vm",
+            Self::Bench => "bench",
         })
     }
 }
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
         Self::ClippyEbpf,
@@ -62,6 +65,7 @@ impl Step {
         Self::Build,
         Self::Live,
         Self::Vm,
+        Self::Bench,
     ];
 
     /// What it checks.
@@ -75,13 +79,14 @@ impl Step {
             Self::Build => "tracer as users get it",
             Self::Live => "tests on this kernel",
             Self::Vm => "tests on the kernels of four Debian releases",
+            Self::Bench => "the benchmark runs, at whatever speed",
         }
     }
 
     /// The step without whose success this one makes no sense.
     pub const fn needs(self) -> Option<Self> {
         match self {
-            Self::Live | Self::Vm => Some(Self::Build),
+            Self::Live | Self::Vm | Self::Bench => Some(Self::Build),
             _ => None,
         }
     }
@@ -123,6 +128,7 @@ impl Step {
             Self::Build => crate::vm::build(offline).map(|_| Totals::PASSED),
             Self::Live => live(offline),
             Self::Vm => crate::vm::matrix(offline),
+            Self::Bench => crate::bench::smoke(offline),
         }
     }
 }

@@ -1,0 +1,179 @@
+//! What tracer costs, in one run with the floor (empty programs on the same hooks) and with what a user would take instead.
+//!
+//! Absolute times of a busy machine with few CPUs say nothing. So a figure is of pairs: a round of the storm without
+//! anything, one with a contender attached, one without; what the contender adds is the difference to the faster of its two
+//! neighbours. A contender is started and ended for every round; rounds of all contenders alternate in random order. Given
+//! is the median of the rounds, with a bootstrap interval of 95 %, and ratios of medians.
+
+pub mod contender;
+pub mod floor;
+pub mod stats;
+pub mod storm;
+
+mod result;
+mod truth;
+mod user_space;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use self::{
+    contender::{Contender, Paths},
+    result::Results,
+    storm::Storm,
+};
+use crate::undo;
+
+/// Arguments of `tracer-bench`.
+#[derive(Clone, Debug, Parser)]
+pub struct Options {
+    /// tracer's binary.
+    #[arg(long)]
+    tracer: PathBuf,
+    /// The object with the empty programs.
+    #[arg(long)]
+    floor: PathBuf,
+    /// Few and short rounds.
+    #[arg(long)]
+    quick: bool,
+    /// This contender only; repeatable.
+    #[arg(long)]
+    contender: Vec<String>,
+    /// text or json.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Rounds of each contender.
+    #[arg(long)]
+    rounds: Option<usize>,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+const ROUNDS: usize = 31;
+const QUICK_ROUNDS: usize = 3;
+/// Chunks of a round.
+const CHUNKS: usize = 120;
+/// The storm's CPU: the last one, others are busier.
+const CPU: usize = 1;
+
+/// Measures, prints; false if counts do not add up.
+pub fn run(options: &Options) -> Result<bool> {
+    undo::on_signals()?;
+    let wanted = wanted(&options.contender)?;
+    let directory = tempfile::tempdir().context("no directory for temporary files")?;
+    let paths = Paths {
+        tracer: options.tracer.clone(),
+        floor: options.floor.clone(),
+        directory: directory.path().to_owned(),
+    };
+    let quick = options.quick;
+    let rounds = options
+        .rounds
+        .unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS });
+    let mut results = Results::new(quick);
+    storms(&wanted, &paths, rounds, &mut results)?;
+    if options.contender.is_empty() {
+        results.truth = truth::measure(&paths, quick)?;
+        results.user_space = user_space::measure(&paths, quick)?;
+    }
+    match options.format {
+        Format::Text => print!("{}", results.text()),
+        Format::Json => println!("{}", results.json()),
+    }
+    Ok(results.adds_up())
+}
+
+fn wanted(names: &[String]) -> Result<Vec<Contender>> {
+    if names.is_empty() {
+        return Ok(Contender::ALL.to_vec());
+    }
+    let known = Contender::ALL;
+    let find = |name: &String| {
+        let found = known.into_iter().find(|one| one.name() == name);
+        let names = known.map(Contender::name).join(", ");
+        found.with_context(|| format!("no contender '{name}'; there are: {names}"))
+    };
+    names.iter().map(find).collect()
+}
+
+fn storms(wanted: &[Contender], paths: &Paths, rounds: usize, results: &mut Results) -> Result<()> {
+    let storm = Storm::new(CPU)?;
+    let mut random = fastrand::Rng::new();
+    let mut added: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut left: Vec<Contender> = wanted.to_vec();
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            storm.pin()?;
+            storm.check()?;
+            for round in 0..rounds {
+                random.shuffle(&mut left);
+                let mut missing = Vec::new();
+                let mut before = storm.round(CHUNKS)?;
+                for &contender in &left {
+                    // Children would inherit the CPU of the storm.
+                    let started = elsewhere(|| contender.start(paths))?;
+                    let running = match started {
+                        Ok(running) => running,
+                        Err(why) => {
+                            results.absent.insert(contender.name(), format!("{why:#}"));
+                            missing.push(contender);
+                            continue;
+                        }
+                    };
+                    let with = storm.round(CHUNKS)?;
+                    elsewhere(|| running.stop())??;
+                    let after = storm.round(CHUNKS)?;
+                    results.bare.push(after);
+                    added
+                        .entry(contender.name())
+                        .or_default()
+                        .push(with - before.min(after));
+                    before = after;
+                }
+                left.retain(|one| !missing.contains(one));
+                eprintln!(
+                    "round {} of {rounds}, {:.0} s",
+                    round + 1,
+                    begin.elapsed().as_secs_f64()
+                );
+            }
+            Ok(())
+        };
+        scope
+            .spawn(work)
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("the storm panicked"))
+    })?;
+    results.added = added;
+    Ok(())
+}
+
+/// Does `work` on a thread that may run on every CPU.
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    use nix::{
+        sched::{CpuSet, sched_setaffinity},
+        unistd::Pid,
+    };
+    std::thread::scope(|scope| {
+        let all = || {
+            let mut set = CpuSet::new();
+            for cpu in 0..CpuSet::count() {
+                set.set(cpu)?;
+            }
+            sched_setaffinity(Pid::from_raw(0), &set)?;
+            Ok(work())
+        };
+        scope
+            .spawn(all)
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("a panic"))
+    })
+}

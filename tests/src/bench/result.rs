@@ -1,0 +1,394 @@
+//! The results as a table and as JSON.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde_json::{Value, json};
+
+use super::{
+    contender::Contender,
+    stats::{Estimate, median, median_within, ratio_within},
+    truth::Truth,
+    user_space::UserSpace,
+};
+
+/// What a ratio has to be.
+struct Target {
+    name: &'static str,
+    above: Contender,
+    below: Contender,
+    /// The better, the smaller; else the larger.
+    small: bool,
+    must: f64,
+    aim: f64,
+}
+
+const TARGETS: [Target; 4] = [
+    Target {
+        name: "counting / floor",
+        above: Contender::Counting,
+        below: Contender::Floor,
+        small: true,
+        must: 1.4,
+        aim: 1.25,
+    },
+    Target {
+        name: "bpftrace / counting",
+        above: Contender::Bpftrace,
+        below: Contender::Counting,
+        small: false,
+        must: 3.5,
+        aim: 4.0,
+    },
+    Target {
+        name: "perf record / counting",
+        above: Contender::Perf,
+        below: Contender::Counting,
+        small: false,
+        must: 8.0,
+        aim: 9.0,
+    },
+    Target {
+        name: "details / counting",
+        above: Contender::Details,
+        below: Contender::Counting,
+        small: true,
+        must: 1.1,
+        aim: 1.05,
+    },
+];
+
+impl Target {
+    fn verdict(&self, value: f64) -> &'static str {
+        let holds = |limit: f64| {
+            if self.small {
+                value <= limit
+            } else {
+                value >= limit
+            }
+        };
+        match (holds(self.must), holds(self.aim)) {
+            (_, true) => "aim met",
+            (true, false) => "must met",
+            (false, false) => "MISSED",
+        }
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub struct Results {
+    quick: bool,
+    machine: String,
+    /// ns a packet, without anything.
+    pub bare: Vec<f64>,
+    /// ns a packet that a contender adds, by round.
+    pub added: BTreeMap<&'static str, Vec<f64>>,
+    /// Who does not run here, and why.
+    pub absent: BTreeMap<&'static str, String>,
+    /// Counts under load.
+    pub truth: Vec<Truth>,
+    /// tracer's process.
+    pub user_space: UserSpace,
+}
+
+impl Results {
+    /// Nothing yet.
+    pub fn new(quick: bool) -> Self {
+        Self {
+            quick,
+            machine: machine(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether tracer counted all that the control saw.
+    pub fn adds_up(&self) -> bool {
+        let tracer = self.truth.iter().filter(|row| row.name == "tracer");
+        tracer.map(Truth::unexplained).all(|left| left == Some(0))
+    }
+
+    fn ratio(&self, target: &Target) -> Option<Estimate> {
+        let of = |contender: Contender| self.added.get(contender.name());
+        ratio_within(of(target.above)?, of(target.below)?)
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.machine);
+        if self.quick {
+            text.push_str("quick: shows that everything runs; the figures say little\n");
+        }
+        let bare = median(&self.bare).unwrap_or(f64::NAN);
+        let _ = writeln!(
+            text,
+            "\nStorm: {bare:.0} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6}  what",
+            "", "added ns", "95 %", "rounds"
+        );
+        for contender in Contender::ALL {
+            let name = contender.name();
+            if let Some(why) = self.absent.get(name) {
+                let _ = writeln!(text, "{name:<10} {:>9}  does not run here: {why}", "-");
+            } else if let Some(rounds) = self.added.get(name)
+                && let Some(found) = median_within(rounds)
+            {
+                let within = format!("{:.0} to {:.0}", found.within.start(), found.within.end());
+                let _ = writeln!(
+                    text,
+                    "{name:<10} {:>9.0}  {within:<15} {:>6}  {}",
+                    found.value,
+                    rounds.len(),
+                    contender.work()
+                );
+            }
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<22} {:>6}  {:<13} {:>5} {:>5}",
+            "ratio", "", "95 %", "must", "aim"
+        );
+        for target in &TARGETS {
+            let Some(found) = self.ratio(target) else {
+                continue;
+            };
+            let within = format!("{:.2} to {:.2}", found.within.start(), found.within.end());
+            let sign = if target.small { "≤" } else { "≥" };
+            let _ = writeln!(
+                text,
+                "{:<22} {:>6.2}  {within:<13} {sign}{:>4} {sign}{:>4}  {}",
+                target.name,
+                found.value,
+                target.must,
+                target.aim,
+                target.verdict(found.value)
+            );
+        }
+        self.truth_text(&mut text);
+        self.user_space_text(&mut text);
+        text
+    }
+
+    fn truth_text(&self, text: &mut String) {
+        if self.truth.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\nTruth: two CPUs flood each other's backlogs\n{:<10} {:>12} {:>12} {:>12} {:>6} {:>12}",
+            "", "dropped", "control saw", "counted", "lost", "unexplained"
+        );
+        for row in &self.truth {
+            let known = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            let _ = writeln!(
+                text,
+                "{:<10} {:>12} {:>12} {:>12} {:>6} {:>12}{}",
+                row.name,
+                row.triggers,
+                row.control,
+                known(row.counted),
+                row.lost,
+                known(row.unexplained()),
+                row.reason
+                    .as_ref()
+                    .map(|why| format!("  {why}"))
+                    .unwrap_or_default()
+            );
+        }
+    }
+
+    fn user_space_text(&self, text: &mut String) {
+        let user = &self.user_space;
+        if user.loads.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\nUser space (tracer run)\n{:>10} {:>12} {:>11} {:>16} {:>13}",
+            "drops/s", "reached", "CPU", "CPU s / M drops", "resident MiB"
+        );
+        for load in &user.loads {
+            let share = 100.0 * load.cpu_seconds / load.seconds;
+            let each = if load.drops == 0 {
+                "-".to_owned()
+            } else {
+                format!("{:.3}", load.cpu_seconds / (load.drops as f64 / 1e6))
+            };
+            let _ = writeln!(
+                text,
+                "{:>10} {:>12.0} {:>9.2} % {each:>16} {:>13.1}",
+                load.asked,
+                load.drops as f64 / load.seconds,
+                share,
+                load.resident as f64 / f64::from(1 << 20)
+            );
+        }
+        let middle = |of: &[f64]| median(of).unwrap_or(f64::NAN);
+        let _ = writeln!(
+            text,
+            "start to attached {:.0} ms, stop to ended {:.0} ms; binary {} bytes",
+            middle(&user.start_ms),
+            middle(&user.stop_ms),
+            user.binary
+        );
+        let programs: Vec<_> = user
+            .verified
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let _ = writeln!(text, "instructions verified: {}", programs.join(", "));
+    }
+
+    /// For a program.
+    pub fn json(&self) -> Value {
+        let estimate = |found: &Estimate| json!({"value": found.value, "low": found.within.start(), "high": found.within.end()});
+        let contenders: Vec<_> = Contender::ALL
+            .into_iter()
+            .filter(|one| {
+                self.added.contains_key(one.name()) || self.absent.contains_key(one.name())
+            })
+            .map(|one| {
+                let rounds = self.added.get(one.name());
+                json!({
+                    "name": one.name(),
+                    "work": one.work(),
+                    "added_ns": rounds.and_then(|rounds| median_within(rounds)).as_ref().map(estimate),
+                    "rounds": rounds,
+                    "absent": self.absent.get(one.name()),
+                })
+            })
+            .collect();
+        let ratios: Vec<_> = TARGETS
+            .iter()
+            .filter_map(|target| {
+                let found = self.ratio(target)?;
+                Some(json!({
+                    "name": target.name,
+                    "ratio": estimate(&found),
+                    "must": target.must,
+                    "aim": target.aim,
+                    "verdict": target.verdict(found.value),
+                }))
+            })
+            .collect();
+        let truth: Vec<_> = self
+            .truth
+            .iter()
+            .map(|row| {
+                json!({
+                    "name": row.name,
+                    "dropped": row.triggers,
+                    "control": row.control,
+                    "counted": row.counted,
+                    "lost": row.lost,
+                    "unexplained": row.unexplained(),
+                    "reason": row.reason,
+                })
+            })
+            .collect();
+        let user = &self.user_space;
+        let loads: Vec<_> = user
+            .loads
+            .iter()
+            .map(|load| {
+                json!({
+                    "drops_per_second_asked": load.asked,
+                    "drops": load.drops,
+                    "seconds": load.seconds,
+                    "cpu_seconds": load.cpu_seconds,
+                    "resident_bytes": load.resident,
+                })
+            })
+            .collect();
+        json!({
+            "machine": self.machine,
+            "quick": self.quick,
+            "bare_ns": median(&self.bare),
+            "contenders": contenders,
+            "ratios": ratios,
+            "truth": truth,
+            "user_space": {
+                "loads": loads,
+                "start_ms": median(&user.start_ms),
+                "stop_ms": median(&user.stop_ms),
+                "binary_bytes": user.binary,
+                "verified_instructions": user.verified.iter().cloned().collect::<BTreeMap<_, _>>(),
+            },
+        })
+    }
+}
+
+/// Kernel, CPUs and their model.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let release = read("/proc/sys/kernel/osrelease");
+    let cpuinfo = read("/proc/cpuinfo");
+    let models = cpuinfo.lines().filter_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == "model name").then_some(value.trim())
+    });
+    let models: Vec<_> = models.collect();
+    let virtual_machine = if cpuinfo.contains(" hypervisor") {
+        ", a virtual machine"
+    } else {
+        ""
+    };
+    format!(
+        "Linux {}, {} CPUs ({}){virtual_machine}",
+        release.trim(),
+        models.len(),
+        models.first().unwrap_or(&"model not known")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results() -> Results {
+        let mut results = Results {
+            machine: "Linux 6, 2 CPUs".to_owned(),
+            bare: vec![2_000.0],
+            ..Results::default()
+        };
+        for (name, ns) in [("floor", 300.0), ("counting", 420.0), ("perf", 3_000.0)] {
+            results.added.insert(name, vec![ns; 5]);
+        }
+        results.absent.insert("softirqs", "EACCES".to_owned());
+        results.truth.push(Truth {
+            name: "tracer",
+            triggers: 100,
+            counted: Some(90),
+            lost: 0,
+            control: 92,
+            reason: None,
+        });
+        results
+    }
+
+    #[test]
+    fn a_target_is_met_from_its_side_and_who_is_absent_is_named() {
+        let text = results().text();
+        assert!(
+            text.contains("counting / floor         1.40  1.40 to 1.40  ≤ 1.4 ≤1.25  must met"),
+            "{text}"
+        );
+        assert!(
+            text.contains("perf record / counting   7.14  7.14 to 7.14  ≥   8 ≥   9  MISSED"),
+            "{text}"
+        );
+        assert!(
+            text.contains("softirqs           -  does not run here: EACCES"),
+            "{text}"
+        );
+        assert!(!text.contains("bpftrace"), "{text}");
+    }
+
+    #[test]
+    fn what_the_control_did_not_see_either_is_not_unexplained() {
+        let mut results = results();
+        assert_eq!(results.truth[0].unexplained(), Some(2));
+        assert!(!results.adds_up());
+        results.truth[0].lost = 2;
+        assert!(results.adds_up());
+        assert_eq!(results.json()["truth"][0]["unexplained"], 0);
+    }
+}

@@ -1,0 +1,87 @@
+//! `cargo xtask bench`: sets up the peers, builds tracer and the empty programs, and becomes `tracer-bench`.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use xtask::build_ebpf::{self, Facts, Variant};
+
+use crate::{
+    command,
+    dist::build_static,
+    setup::{Purpose, setup},
+    summary::Totals,
+};
+
+/// What to measure and how to print it.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Few and short rounds, within 90 s: shows that all works; the figures say little
+    #[arg(long)]
+    quick: bool,
+    /// Measure this contender only; repeatable: floor, counting, details, bpftrace, perf, hardirqs, softirqs
+    #[arg(long, value_name = "NAME")]
+    contender: Vec<String>,
+    /// How to print the results: text or json
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    format: String,
+    /// Install and download nothing: name what is missing
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Measures and prints. Fails if something could not be measured or counts do not add up; a target that is missed is
+/// printed as missed.
+pub fn bench(options: &Options) -> Result<()> {
+    setup(Purpose::Bench, options.offline)?;
+    let mut command = prepared(options)?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command::words(&command)))?;
+    if !status.success() {
+        bail!(crate::Reported);
+    }
+    Ok(())
+}
+
+/// As a step of `cargo xtask test`: that the harness works, at any speed.
+pub fn smoke(offline: bool) -> Result<Totals> {
+    let options = Options {
+        quick: true,
+        contender: Vec::new(),
+        format: "text".to_owned(),
+        offline,
+    };
+    if !command::is_root() {
+        println!("bench: skipped: needs root");
+        return Ok(Totals::SKIPPED);
+    }
+    command::run(&mut prepared(&options)?)?;
+    Ok(Totals::PASSED)
+}
+
+fn prepared(options: &Options) -> Result<Command> {
+    let packages = ["--package", "tracer", "--package", "tracer-tests", "--bins"];
+    let directory = build_static(&packages, options.offline)?;
+    let out = command::target_dir().join("bpf");
+    build_ebpf::build(
+        &Facts::gather().choose()?,
+        &[Variant::Floor],
+        &command::workspace(),
+        &out,
+        &out,
+        std::env::consts::ARCH,
+    )?;
+    let mut command = command::as_root(directory.join("tracer-bench"))?;
+    command
+        .arg("--tracer")
+        .arg(directory.join("tracer"))
+        .arg("--floor")
+        .arg(out.join(Variant::Floor.file_name()))
+        .args(options.quick.then_some("--quick"))
+        .args(["--format", &options.format]);
+    for name in &options.contender {
+        command.args(["--contender", name]);
+    }
+    Ok(command)
+}
