@@ -52,9 +52,10 @@ const LIMIT: Duration = Duration::from_mins(1);
 const SETTLE: Duration = Duration::from_secs(4);
 /// Bursts of four times what the backlog holds.
 const PACE: Pace = Pace {
-    datagrams: 16_000,
+    datagrams: 8_000,
     burst: 32,
-    every: Duration::from_millis(20),
+    every: Duration::from_millis(40),
+    thinking: Duration::from_millis(100),
 };
 /// A busy machine gets so many chances to keep it.
 const TRIES: u32 = 3;
