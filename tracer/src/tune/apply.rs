@@ -114,8 +114,9 @@ pub fn apply(
     }
     is_here(&journal, own)?;
     journal.boot_id.clone_from(&own.boot_id);
-    journal.netns = journal.netns.filter(|_| !journal.entries.is_empty());
-    journal.netns = journal.netns.or(own.netns);
+    if !journal.names_devices() {
+        journal.netns = own.netns;
+    }
     journal.take(Line::Plan {
         id: plan.id.clone(),
         time_unix_ns: now_unix_ns,
@@ -328,7 +329,7 @@ fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
 /// Refuses a journal whose devices would be looked for in the wrong namespace, and taken for gone.
 pub(super) fn is_here(journal: &Journal, own: &Identity) -> Result<(), ApplyError> {
     match (journal.netns, own.netns) {
-        (Some(of), Some(here)) if journal.is_of_another_netns(own.netns) => {
+        (Some(of), Some(here)) if of != here && journal.names_devices() => {
             Err(ApplyError::OtherNetns { of, here })
         }
         _ => Ok(()),

@@ -227,11 +227,10 @@ impl Journal {
         lines
     }
 
-    /// Whether it names devices of another network namespace than `own`: there it would find none of them, or others.
+    /// Whether there are settings of devices in it, whose names mean something in one network namespace only.
     #[must_use]
-    pub fn is_of_another_netns(&self, own: Option<u64>) -> bool {
-        let named = || self.entries.iter().any(|e| e.setting.device().is_some());
-        self.netns.is_some() && own.is_some() && self.netns != own && named()
+    pub fn names_devices(&self) -> bool {
+        self.entries.iter().any(|e| e.setting.device().is_some())
     }
 
     /// The first value of `setting`, if it was changed before.

@@ -284,13 +284,21 @@ fn a_signal_in_the_middle_takes_everything_back() {
 fn devices_are_not_taken_for_gone_in_another_network_namespace() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
+    // What is of no device says nothing about where those of the next plan are.
+    let elsewhere = Identity {
+        netns: Some(6),
+        ..own()
+    };
+    let mut first = plan_of(&before, &[(backlog(), "9")]);
+    first.host = elsewhere.clone();
+    let (stop, mut fault) = (AtomicBool::new(false), Fault::default());
+    apply(&mut host, &state, &first, &elsewhere, 1, &stop, &mut fault).unwrap();
     let there = Identity {
         netns: Some(7),
         ..own()
     };
-    let mut plan = usual(&before);
+    let mut plan = usual(&host);
     plan.host = there.clone();
-    let (stop, mut fault) = (AtomicBool::new(false), Fault::default());
     apply(&mut host, &state, &plan, &there, 1, &stop, &mut fault).unwrap();
     let here = Identity {
         netns: Some(8),

@@ -81,6 +81,7 @@ const FLOOD: Pace = Pace {
     datagrams: 60_000,
     burst: 16,
     every: Duration::from_millis(1),
+    thinking: Duration::from_millis(40),
 };
 /// Makes the vectors move.
 const WARM_UP: Pace = Pace {
@@ -92,8 +93,6 @@ const FLOOD_LIMIT: Duration = Duration::from_secs(12);
 /// A sender's buffer: all of them together are less than the queue of its card takes.
 const SEND_BUFFER: usize = 16 << 10;
 const CLIENTS: usize = 20;
-/// A client asks at most this often: all of them together 500 times a second, however well they are served.
-const THINKING: Duration = Duration::from_millis(40);
 
 /// Everything on CPU 0, until it is dropped.
 #[derive(Debug)]
@@ -398,12 +397,13 @@ impl State {
     }
 }
 
-/// How datagrams come: at most so many at once, this often.
+/// How datagrams come: at most so many at once, this often; and what each client of Redis waits before it asks again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub(super) datagrams: u64,
     pub(super) burst: u64,
     pub(super) every: Duration,
+    pub(super) thinking: Duration,
 }
 
 /// The load, and what the kernel counted of it.
@@ -438,7 +438,7 @@ impl Load {
         };
         let before = of_card()?;
         let sent = while_read_on(Some(OTHER_CPU), &incident.socket, || {
-            while_asked(wire, || flood(wire, pace))
+            while_asked(wire, pace.thinking, || flood(wire, pace))
         })?;
         quiet();
         let dropped = softnet()?;
@@ -623,14 +623,14 @@ fn redis(wire: &Wire) -> Result<Process> {
 }
 
 /// Lets clients in the sending namespace ask Redis while `work` goes on.
-fn while_asked<T>(wire: &Wire, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn while_asked<T>(wire: &Wire, thinking: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             wire.sender.run(|| {
                 thread::scope(|clients| {
                     for _ in 0..CLIENTS {
-                        clients.spawn(|| ask(&done));
+                        clients.spawn(|| ask(thinking, &done));
                     }
                 });
             })
@@ -642,7 +642,7 @@ fn while_asked<T>(wire: &Wire, work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// A client of Redis that thinks between answer and question. What is lost of both, TCP sends again.
-fn ask(done: &AtomicBool) -> io::Result<()> {
+fn ask(thinking: Duration, done: &AtomicBool) -> io::Result<()> {
     let redis = (Wire::RECEIVER, REDIS_PORT).into();
     let mut stream = TcpStream::connect_timeout(&redis, PATIENCE)?;
     stream.set_nodelay(true)?;
@@ -658,7 +658,7 @@ fn ask(done: &AtomicBool) -> io::Result<()> {
                 Err(error) => return Err(error),
             }
         }
-        thread::sleep(THINKING);
+        thread::sleep(thinking);
     }
     Ok(())
 }
