@@ -121,6 +121,12 @@ pub struct CpuCounters {
     pub in_net_rx: u32,
     /// Kernel side only: 1 if the current run is in ksoftirqd.
     pub in_ksoftirqd: u32,
+    /// Kernel side only: the task that the last `NET_RX` run interrupted, as a number.
+    pub known_task: u64,
+    /// Kernel side only: 1 if that is ksoftirqd.
+    pub known_is_ksoftirqd: u32,
+    /// Nothing; keeps what follows aligned.
+    pub reserved: u32,
     /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
     pub backlog_skb: u64,
     /// Kernel side only: its target CPU.
@@ -254,6 +260,9 @@ impl CpuCounters {
         woken_jiffies: 0,
         in_net_rx: 0,
         in_ksoftirqd: 0,
+        known_task: 0,
+        known_is_ksoftirqd: 0,
+        reserved: 0,
         backlog_skb: 0,
         backlog_target: 0,
         limits: [DetailLimit { window: 0, used: 0 }; crate::event::KINDS],

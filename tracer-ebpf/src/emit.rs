@@ -39,6 +39,9 @@ pub(crate) fn wanted(counters: &mut CpuCounters, kind: Kind) -> bool {
     if burst == u32::MAX {
         return true;
     }
+    if burst == 0 {
+        return false;
+    }
     let limit = &mut counters.limits[kind as usize];
     let window = jiffies() >> (layout!(detail_shift) & 63);
     if limit.window != window {

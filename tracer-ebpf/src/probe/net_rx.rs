@@ -3,7 +3,7 @@
 //! Output: wait and run histograms, packets per run, how runs ended; details [`Kind::NetRx`].
 
 use aya_ebpf::{
-    helpers::bpf_get_current_comm,
+    helpers::{bpf_get_current_comm, bpf_get_current_task},
     macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
@@ -38,7 +38,7 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     counters.run_packets = 0;
     counters.run_began_jiffies = jiffies();
     counters.run_polled_jiffies = NOT_POLLED;
-    counters.in_ksoftirqd = u32::from(in_ksoftirqd());
+    counters.in_ksoftirqd = u32::from(in_ksoftirqd(counters));
     counters.net_rx_nested += u64::from(counters.in_net_rx);
     counters.in_net_rx = 1;
     counters.ksoftirqd_runs += u64::from(counters.in_ksoftirqd);
@@ -46,8 +46,22 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
 
 /// ksoftirqd/N is the current task. No process can be mistaken for it: a user task of that name
 /// would have to be interrupted.
+///
+/// A name costs as much as three hooks, so it is asked for only when another task than the last is interrupted. A CPU's
+/// ksoftirqd is made before the CPU's first softirq and never ends: no other task gets its address, nor it another's.
 #[inline(always)]
-fn in_ksoftirqd() -> bool {
+fn in_ksoftirqd(counters: &mut CpuCounters) -> bool {
+    // SAFETY: the helper has no precondition.
+    let task = unsafe { bpf_get_current_task() };
+    if task != counters.known_task {
+        counters.known_task = task;
+        counters.known_is_ksoftirqd = u32::from(is_named_ksoftirqd());
+    }
+    counters.known_is_ksoftirqd != 0
+}
+
+#[inline(always)]
+fn is_named_ksoftirqd() -> bool {
     bpf_get_current_comm().is_ok_and(|comm| {
         comm.first_chunk()
             .is_some_and(|name| u64::from_ne_bytes(*name) == u64::from_ne_bytes(*b"ksoftirq"))
