@@ -236,13 +236,13 @@ impl<'a> Path<'a> {
                 ranges(full)
             ),
             Some(false) if own.is_none() => format!(
-                "the packets of {device} stay on CPU {} unless RPS steers them",
-                ranges(full)
+                "the packets of {device} stay on {} unless RPS steers them",
+                number::cpus(full)
             ),
             Some(false) => format!(
                 "{device} has no interrupts of its own: its packets stay on the CPU that sent them unless RPS steers them"
             ),
-            None => format!("CPU {} is full; others can take a part", ranges(full)),
+            None => format!("{} is full; others can take a part", number::cpus(full)),
         };
         if own.is_some() {
             return widen(case, device, &targets, &why);

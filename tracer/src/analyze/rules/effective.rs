@@ -8,8 +8,11 @@ use super::{
     found::{Found, NOTHING, Verdict, With as _, step},
 };
 use crate::{
-    model::{finding::Severity, topology::Vector},
-    report::number::{of, ranges},
+    model::{
+        finding::{Advice, Severity},
+        topology::Vector,
+    },
+    report::number::{self, of, ranges},
 };
 
 pub(super) const ID: &str = "effective-affinity";
@@ -50,15 +53,9 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     }
     // The hardware delivers to one CPU of a mask of several: normal, but often taken for spreading.
-    let outside = |vector: &Vector| {
-        vector
-            .effective
-            .iter()
-            .any(|cpu| !vector.affinity.contains(cpu))
-    };
     let escaped: Vec<u32> = differing
         .iter()
-        .filter(|(_, v)| outside(v))
+        .filter(|(_, v)| is_outside(v))
         .map(|(irq, _)| *irq)
         .collect();
     let (severity, summary) = if escaped.is_empty() {
@@ -67,9 +64,9 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
             .flat_map(|(_, v)| v.effective.iter().copied())
             .collect();
         let summary = format!(
-            "{} with a mask of several CPUs, all delivered to CPU {}: a mask does not spread one interrupt",
+            "{} with a mask of several CPUs, all delivered to {}: a mask does not spread one interrupt",
             of(differing.len() as u64, "interrupt"),
-            ranges(to)
+            number::cpus(to)
         );
         (Severity::Info, summary)
     } else {
@@ -96,26 +93,39 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     advise(case, found, &differing, !escaped.is_empty()).alone()
 }
 
+fn is_outside(vector: &Vector) -> bool {
+    let mut effective = vector.effective.iter();
+    effective.any(|cpu| !vector.affinity.contains(cpu))
+}
+
+fn leave_managed(device: Option<&str>) -> Advice {
+    let advice = step(
+        "Leave managed interrupts alone",
+        "the kernel refuses to write their mask (EPERM) and spreads them itself, over as many queues as there are: \
+         this shows how many the device can have, ethtool -L sets it",
+    );
+    match device {
+        Some(device) => advice.command(format!("ethtool -l {}", quote(device))),
+        None => advice,
+    }
+}
+
 fn advise(case: Case<'_>, found: Found, differing: &[(u32, &Vector)], escaped: bool) -> Found {
-    let Some((irq, vector)) = differing.first() else {
+    let is_managed = |vector: &Vector| vector.managed == Some(true);
+    let managed = differing.iter().find(|(_, vector)| is_managed(vector));
+    let found = match managed {
+        Some((_, vector)) => found.advice([leave_managed(vector.device.as_deref())]),
+        None => found,
+    };
+    let own = differing.iter().filter(|(_, vector)| !is_managed(vector));
+    let Some((irq, vector)) = own
+        .clone()
+        .find(|(_, vector)| escaped && is_outside(vector))
+        .or_else(|| own.clone().next())
+    else {
         return found;
     };
-    let managed = differing
-        .iter()
-        .find(|(_, vector)| vector.managed == Some(true));
-    if let Some((_, vector)) = managed {
-        let device = vector.device.as_deref().unwrap_or_default();
-        let advice = step(
-            "Leave managed interrupts alone",
-            "the kernel refuses to write their mask (EPERM) and places them itself; change the number of queues instead",
-        );
-        let advice = if device.is_empty() {
-            advice
-        } else {
-            advice.command(format!("ethtool -l {}", quote(device)))
-        };
-        return found.advice([advice]);
-    }
+    let escaped = is_outside(vector);
     let read = step(
         "Judge by where interrupts are delivered, not by the mask",
         "smp_affinity is the wish, effective_affinity what the interrupt controller was given",

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{finding::Severity, topology::ChannelKind},
-    report::number::{count, duration, ranges},
+    report::number::{self, count, duration},
 };
 
 pub(super) const CLOUD: &str = "cloud-limit";
@@ -85,9 +85,9 @@ pub(super) fn steal(case: Case<'_>) -> Verdict {
     let Some((worst, ns, _)) = stolen.iter().max_by_key(|(_, ns, _)| *ns) else {
         return NOTHING;
     };
-    let ids = ranges(stolen.iter().map(|(cpu, ..)| *cpu));
+    let ids = number::cpus(stolen.iter().map(|(cpu, ..)| *cpu));
     let summary = format!(
-        "the hypervisor took CPU {worst} away for {} % of the time; packets wait meanwhile (CPU {ids})",
+        "the hypervisor took CPU {worst} away for {} % of the time; packets wait meanwhile ({ids})",
         share(*ns, case.report.duration_ns)
     );
     Found::new(STEAL, Severity::Warning, summary)

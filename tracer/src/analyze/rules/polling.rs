@@ -14,7 +14,7 @@ use crate::{
         report::{Cpu, Irq},
         topology::Nic,
     },
-    report::number::{count, of, ranges, ratio},
+    report::number::{self, count, of, ranges, ratio},
 };
 
 pub(super) const SUSTAINED: &str = "sustained-polling";
@@ -60,13 +60,13 @@ pub(super) fn sustained(case: Case<'_>) -> Verdict {
     let Some(first) = hit.first() else {
         return NOTHING;
     };
-    let ids = ranges(hit.iter().map(|cpu| cpu.cpu));
+    let ids = number::cpus(hit.iter().map(|cpu| cpu.cpu));
     let (irqs, runs) = (first.hardirqs.unwrap_or(0), first.net_rx_runs.unwrap_or(0));
     Found::new(
         SUSTAINED,
         Severity::Info,
         format!(
-            "CPU {ids} polls without a pause: few interrupts here mean sustained load, not idleness"
+            "{ids} polls without a pause: few interrupts here mean sustained load, not idleness"
         ),
     )
     .on(hit.iter().map(|cpu| cpu.cpu))

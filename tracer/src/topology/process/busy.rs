@@ -60,6 +60,14 @@ pub(super) fn ran_on(
         let ns: &mut u64 = ran_on.entry(thread.cpu).or_default();
         *ns = ns.saturating_add(share(ticks));
     }
+    // The threads are read a moment after the process, and go on meanwhile: together they have no more than it has.
+    let all: u128 = ran_on.values().map(|ns| u128::from(*ns)).sum();
+    if all > u128::from(cpu_ns) {
+        for ns in ran_on.values_mut() {
+            let part = u128::from(*ns) * u128::from(cpu_ns) / all;
+            *ns = u64::try_from(part).unwrap_or(cpu_ns);
+        }
+    }
     ran_on
 }
 

@@ -122,6 +122,30 @@ fn a_mask_that_the_hardware_does_not_follow_is_told() {
 }
 
 #[test]
+fn a_managed_interrupt_is_left_alone_and_keeps_no_advice_from_others() {
+    let (report, mut host) = well_spread();
+    let managed = host.irqs.get_mut(&24).unwrap();
+    managed.managed = Some(true);
+    is_silent(&report, &host, "effective-affinity");
+    let managed = host.irqs.get_mut(&24).unwrap();
+    managed.affinity = vec![6];
+    let found = fires(&report, &host, "effective-affinity", Severity::Warning);
+    let told = commands(&found);
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("ethtool -l ")),
+        "{told:?}"
+    );
+    let own = host.irqs.get_mut(&25).unwrap();
+    own.affinity = vec![7];
+    let found = fires(&report, &host, "effective-affinity", Severity::Warning);
+    let told = commands(&found);
+    assert!(told[0].starts_with("ethtool -l "), "{told:?}");
+    assert_eq!(told[2], "echo 7 > /proc/irq/25/smp_affinity_list");
+    let writes = told.iter().any(|line| line.contains("> /proc/irq/24/"));
+    assert!(!writes, "{told:?}");
+}
+
+#[test]
 fn irqbalance_matters_where_interrupts_are_to_be_pinned() {
     let (report, mut host) = incident();
     is_silent(&report, &host, "irqbalance");
