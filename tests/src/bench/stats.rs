@@ -49,7 +49,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 pub fn median_within(values: &[f64]) -> Option<Estimate> {
     let mut random = fastrand::Rng::with_seed(1);
     let resampled = (0..RESAMPLES).filter_map(|_| median(&resample(values, &mut random)));
-    estimate(median(values)?, resampled.collect())
+    estimate(median(values)?, &resampled.collect::<Vec<_>>())
 }
 
 /// Ratio of two medians, each resampled by itself.
@@ -59,7 +59,7 @@ pub fn ratio_within(above: &[f64], below: &[f64]) -> Option<Estimate> {
     let ratio = |above: &[f64], below: &[f64]| Some(median(above)? / median(below)?);
     let resampled = (0..RESAMPLES)
         .filter_map(|_| ratio(&resample(above, &mut random), &resample(below, &mut random)));
-    estimate(ratio(above, below)?, resampled.collect())
+    estimate(ratio(above, below)?, &resampled.collect::<Vec<_>>())
 }
 
 fn resample(values: &[f64], random: &mut fastrand::Rng) -> Vec<f64> {
@@ -67,9 +67,9 @@ fn resample(values: &[f64], random: &mut fastrand::Rng) -> Vec<f64> {
     (0..len).map(|_| values[random.usize(0..len)]).collect()
 }
 
-fn estimate(value: f64, resampled: Vec<f64>) -> Option<Estimate> {
-    let low = percentile(&resampled, OUTSIDE)?;
-    let high = percentile(&resampled, 1.0 - OUTSIDE)?;
+fn estimate(value: f64, resampled: &[f64]) -> Option<Estimate> {
+    let low = percentile(resampled, OUTSIDE)?;
+    let high = percentile(resampled, 1.0 - OUTSIDE)?;
     Some(Estimate {
         value,
         within: low..=high,

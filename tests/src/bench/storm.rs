@@ -54,11 +54,6 @@ impl Storm {
         })
     }
 
-    /// Namespace that the packets are in.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
-
     /// Nanoseconds a packet, of `chunks` chunks. For a thread that [`Self::pin`] has put on its CPU.
     pub fn round(&self, chunks: usize) -> Result<f64> {
         let mut times = Vec::with_capacity(chunks);

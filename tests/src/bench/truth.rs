@@ -35,6 +35,9 @@ const QUICK_TIME: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Runs what counts around a flood: what it counted, and what it counted as lost.
+type Count = fn(&dyn Fn() -> Result<()>) -> Result<(u64, u64)>;
+
 /// What one of them counted in a flood of its own.
 #[derive(Clone, Debug)]
 pub struct Truth {
@@ -66,10 +69,7 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<Vec<Truth>> {
     let time = if quick { QUICK_TIME } else { TIME };
     let mut rows = Vec::new();
     for (name, count) in [
-        (
-            "tracer",
-            tracer as fn(&dyn Fn() -> Result<()>) -> Result<(u64, u64)>,
-        ),
+        ("tracer", tracer as Count),
         ("bpftrace", bpftrace),
         ("perf stat", perf),
     ] {
@@ -79,12 +79,7 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<Vec<Truth>> {
     Ok(rows)
 }
 
-fn row(
-    name: &'static str,
-    count: fn(&dyn Fn() -> Result<()>) -> Result<(u64, u64)>,
-    paths: &Paths,
-    time: Duration,
-) -> Result<Truth> {
+fn row(name: &'static str, count: Count, paths: &Paths, time: Duration) -> Result<Truth> {
     let pairs = [Flooded::new(0, 1)?, Flooded::new(1, 0)?];
     let small = Setting::change(MAX_BACKLOG, "4")?;
     let control = Floor::control(&paths.floor)?;
