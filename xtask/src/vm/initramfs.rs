@@ -30,6 +30,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/mawk",
     "usr/bin/nsenter",
     "usr/bin/ps",
+    "usr/bin/redis-benchmark",
     "usr/bin/redis-cli",
     "usr/bin/redis-server",
     "usr/bin/setpriv",

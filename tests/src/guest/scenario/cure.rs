@@ -25,7 +25,7 @@ use tracer::{
 
 use super::{
     Scenario,
-    incident::{Incident, Load, Pace, State, TextReport},
+    incident::{Clients, Incident, Load, Pace, State, TextReport},
 };
 use crate::{
     guest::nic::RECEIVER_NODE,
@@ -55,7 +55,7 @@ const PACE: Pace = Pace {
     datagrams: 8_000,
     burst: 32,
     every: Duration::from_millis(40),
-    thinking: Duration::from_millis(100),
+    clients: Clients::Thinking(Duration::from_millis(100)),
 };
 /// A busy machine gets so many chances to keep it.
 const TRIES: u32 = 3;

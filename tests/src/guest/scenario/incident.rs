@@ -53,6 +53,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
         Need::Cpus(4),
         Need::Program("ip"),
         Need::Program("redis-server"),
+        Need::Program("redis-benchmark"),
         Need::Program("sh"),
         Need::Program("sysctl"),
         Need::Program("taskset"),
@@ -81,7 +82,7 @@ const FLOOD: Pace = Pace {
     datagrams: 60_000,
     burst: 16,
     every: Duration::from_millis(1),
-    thinking: Duration::from_millis(40),
+    clients: Clients::Benchmark,
 };
 /// Makes the vectors move.
 const WARM_UP: Pace = Pace {
@@ -93,6 +94,8 @@ const FLOOD_LIMIT: Duration = Duration::from_secs(12);
 /// A sender's buffer: all of them together are less than the queue of its card takes.
 const SEND_BUFFER: usize = 16 << 10;
 const CLIENTS: usize = 20;
+/// More than there is time for.
+const REQUESTS: &str = "100000000";
 
 /// Everything on CPU 0, until it is dropped.
 #[derive(Debug)]
@@ -397,13 +400,22 @@ impl State {
     }
 }
 
-/// How datagrams come: at most so many at once, this often; and what each client of Redis waits before it asks again.
+/// Who asks Redis.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Clients {
+    /// redis-benchmark: as much as the machine makes of it.
+    Benchmark,
+    /// Clients that wait this long before they ask again: the same load on a busy machine.
+    Thinking(Duration),
+}
+
+/// How datagrams come: at most so many at once, this often; and who asks Redis meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub(super) datagrams: u64,
     pub(super) burst: u64,
     pub(super) every: Duration,
-    pub(super) thinking: Duration,
+    pub(super) clients: Clients,
 }
 
 /// The load, and what the kernel counted of it.
@@ -437,8 +449,12 @@ impl Load {
             ])
         };
         let before = of_card()?;
-        let sent = while_read_on(Some(OTHER_CPU), &incident.socket, || {
-            while_asked(wire, pace.thinking, || flood(wire, pace))
+        let sent = while_read_on(Some(OTHER_CPU), &incident.socket, || match pace.clients {
+            Clients::Benchmark => {
+                let _clients = benchmark(wire)?;
+                flood(wire, pace)
+            }
+            Clients::Thinking(pause) => while_asked(wire, pause, || flood(wire, pace)),
         })?;
         quiet();
         let dropped = softnet()?;
@@ -620,6 +636,18 @@ fn redis(wire: &Wire) -> Result<Process> {
     let process = Process::spawn(Some(&wire.receiver), command)?;
     wait::until("Redis answers", PATIENCE, || Ok(commands(wire).ok()))?;
     Ok(process)
+}
+
+/// redis-benchmark, from the sending namespace, until dropped.
+fn benchmark(wire: &Wire) -> Result<Process> {
+    let (address, clients) = (Wire::RECEIVER.to_string(), CLIENTS.to_string());
+    let command = silent(
+        "redis-benchmark",
+        &[
+            "-h", &address, "-c", &clients, "-n", REQUESTS, "-t", "get", "-q",
+        ],
+    );
+    Process::spawn(Some(&wire.sender), command)
 }
 
 /// Lets clients in the sending namespace ask Redis while `work` goes on.
