@@ -24,6 +24,31 @@ const BOOTS: &[(&str, &str)] = &[
     ("the_cure_", "tracer.cpus=8"),
 ];
 
+/// Scenarios about what happens in user space only, which one kernel can answer for all: parts of their names.
+pub const OF_USER_SPACE: &[&str] = &[
+    "a_duration_of_nothing",
+    "a_full_disk_ends",
+    "a_killed_run_is_reported",
+    "a_reader_that_goes_away",
+    "a_recording_is_reported",
+    "a_ring_size_that_cannot_be",
+    "a_run_opens_no_descriptors",
+    "a_second_ctrl_c",
+    "an_unknown_interface",
+    "compare_sees",
+    "ctrl_c_during_the_start",
+    "nothing_remains_after_many_runs",
+    "sigterm_ends",
+    "the_second_tune",
+    "tune_takes_back_by_itself",
+];
+
+/// Whether the scenario `name` says nothing about the kernel that it runs on.
+#[must_use]
+pub fn is_of_user_space(name: &str) -> bool {
+    OF_USER_SPACE.iter().any(|part| name.contains(part))
+}
+
 /// CPUs of a machine booted with these arguments: the kernel ignores `tracer.cpus=N`, which is for QEMU.
 #[must_use]
 pub fn cpus(kernel_arguments: &str) -> u32 {
@@ -50,6 +75,8 @@ pub struct Task {
     pub verbose: bool,
     /// What the machine was booted with, of [`kernel_arguments`]: other scenarios are another machine's.
     pub kernel_arguments: String,
+    /// Without those of which another kernel of the matrix answers: [`is_of_user_space`].
+    pub kernel_only: bool,
 }
 
 impl Task {
@@ -57,6 +84,7 @@ impl Task {
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
         self.kernel_arguments == kernel_arguments(name)
+            && !(self.kernel_only && is_of_user_space(name))
             && (self.scenarios.is_empty()
                 || self.scenarios.iter().any(|wanted| name.contains(wanted)))
     }

@@ -36,8 +36,10 @@ use crate::{
     summary::Totals,
 };
 
-/// Machines at a time.
-const AT_A_TIME: usize = 2;
+/// Machines at a time: while one waits, another has its CPU.
+const AT_A_TIME: usize = 3;
+/// Of a matrix, the kernel that scenarios about user space run on.
+const USER_SPACE: &str = "6.12";
 
 /// How the results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -182,6 +184,13 @@ fn scenarios(binaries: &Binaries) -> Result<Vec<String>> {
 /// The machines that a kernel is booted in: one for each set of kernel arguments that a wanted scenario needs.
 fn tasks(options: &Options, binaries: &Binaries) -> Result<Vec<Task>> {
     let names = scenarios(binaries)?;
+    for wanted in &options.scenario {
+        if !names.iter().any(|name| name.contains(wanted)) {
+            bail!(
+                "no scenario has '{wanted}' in its name; `cargo xtask vm-test --list` tells what there is"
+            );
+        }
+    }
     let arguments: BTreeSet<_> = names.iter().map(|name| kernel_arguments(name)).collect();
     let tasks = arguments.into_iter().map(|arguments| Task {
         scenarios: options.scenario.clone(),
@@ -191,6 +200,7 @@ fn tasks(options: &Options, binaries: &Binaries) -> Result<Vec<Task>> {
             .collect(),
         verbose: options.verbose,
         kernel_arguments: arguments.to_owned(),
+        kernel_only: false,
     });
     Ok(tasks
         .filter(|task| names.iter().any(|name| task.wants(name)))
@@ -218,6 +228,7 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
     eprintln!("accelerator: {words}");
     let tasks = tasks(options, binaries)?;
 
+    let matrix = kernels.iter().any(|kernel| kernel.name == USER_SPACE) && kernels.len() > 1;
     let pending = Mutex::new(kernels.iter().enumerate());
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -239,6 +250,11 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                         };
                         let files = runs.join(name);
                         let arguments = format!("{} {}", task.kernel_arguments, options.append);
+                        let task = &Task {
+                            // One kernel answers for user space.
+                            kernel_only: matrix && kernel.name != USER_SPACE,
+                            ..task.clone()
+                        };
                         let run = |files: &Path, task: &Task| {
                             run_one(
                                 files,

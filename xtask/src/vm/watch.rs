@@ -236,6 +236,8 @@ struct Watch {
     broken: Option<String>,
     hung: bool,
     booted: bool,
+    /// Scenarios that the guest said it would run.
+    announced: Vec<String>,
     stalled: Vec<String>,
 }
 
@@ -249,9 +251,13 @@ impl Watch {
     fn record(&mut self, line: &str, at: Duration, progress: &dyn Fn(&str)) {
         match serde_json::from_str(line) {
             Ok(Record::Boot {
-                kernel, warnings, ..
+                kernel,
+                warnings,
+                scenarios,
+                ..
             }) => {
                 self.booted = true;
+                self.announced = scenarios;
                 self.result.boot_seconds = at.as_secs_f64();
                 progress(&format!("{kernel} is up after {:.1} s", at.as_secs_f64()));
                 self.result.kernel = kernel;
@@ -284,12 +290,29 @@ impl Watch {
         }
     }
 
+    /// What was announced and never heard of again: its result was lost on the way.
+    fn fail_unheard(&mut self) {
+        for scenario in std::mem::take(&mut self.announced) {
+            let heard = self.result.scenarios.iter();
+            if heard.clone().all(|one| one.scenario != scenario) {
+                self.result.scenarios.push(ScenarioResult {
+                    scenario,
+                    outcome: Outcome::Fail,
+                    reason: Some("no result arrived".to_owned()),
+                    flaky: false,
+                    seconds: 0.0,
+                    log: String::new(),
+                });
+            }
+        }
+    }
+
     fn finish(mut self, at: Duration, console: &Path) -> MachineResult {
         self.result.seconds = at.as_secs_f64();
         if let Some(line) = self.stalled.first() {
             self.result.warnings.push(format!("stalled: {line}"));
         }
-        let failure = if let Some(line) = self.broken {
+        let failure = if let Some(line) = self.broken.take() {
             Some(format!("the kernel broke: {line}"))
         } else if self.hung {
             Some(format!("silent for {} s", SILENCE_LIMIT.as_secs()))
@@ -311,6 +334,9 @@ impl Watch {
                 seconds: at.saturating_sub(since).as_secs_f64(),
                 log: String::new(),
             });
+        }
+        if failure.is_none() {
+            self.fail_unheard();
         }
         self.result.failure =
             failure.map(|failure| format!("{failure}; console: {}", console.display()));
@@ -372,16 +398,27 @@ mod tests {
 
     const BOOT: &str =
         r#"{"kind":"boot","kernel":"6.1","seconds":4.0,"warnings":[],"scenarios":["a","b"]}"#;
+    const PASS_B: &str =
+        r#"{"kind":"result","scenario":"b","outcome":"pass","reason":null,"seconds":1.0,"log":""}"#;
     const START_A: &str = r#"{"kind":"start","scenario":"a"}"#;
     const PASS_A: &str =
         r#"{"kind":"result","scenario":"a","outcome":"pass","reason":null,"seconds":1.0,"log":""}"#;
 
     #[test]
     fn a_machine_that_ended_in_order_has_no_failure() {
-        let watch = told(&[BOOT, START_A, PASS_A, r#"{"kind":"end"}"#]);
+        let watch = told(&[BOOT, START_A, PASS_A, PASS_B, r#"{"kind":"end"}"#]);
         let result = watch.finish(Duration::from_secs(9), Path::new("c"));
         assert_eq!(result.failure, None);
-        assert_eq!(result.scenarios.len(), 1);
+        assert_eq!(result.scenarios.len(), 2);
+        assert_eq!(result.failed_scenarios(), [""; 0]);
+    }
+
+    #[test]
+    fn a_scenario_whose_result_was_lost_on_the_way_has_failed() {
+        let garbled = &PASS_B[..40];
+        let watch = told(&[BOOT, START_A, PASS_A, garbled, r#"{"kind":"end"}"#]);
+        let result = watch.finish(Duration::from_secs(9), Path::new("c"));
+        assert_eq!(result.failed_scenarios(), ["b"]);
     }
 
     #[test]

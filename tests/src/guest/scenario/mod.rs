@@ -158,3 +158,22 @@ pub fn run(name: &str) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use xtask::guest::OF_USER_SPACE;
+
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let all = all();
+        let names: BTreeSet<_> = all.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), all.len());
+        for part in OF_USER_SPACE {
+            assert!(names.iter().any(|name| name.contains(part)), "{part}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ use crate::{
 
 /// This file's scenarios.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "two_tracers_at_once_are_both_right",
+    name: "a_tracer_within_the_run_of_another_counts_its_own_window",
     needs: &[Need::Root, Need::Program("ip")],
     run: two,
 }];
