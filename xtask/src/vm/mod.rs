@@ -36,8 +36,8 @@ use crate::{
     summary::Totals,
 };
 
-/// Machines at a time: while one waits, another has its CPU.
-const AT_A_TIME: usize = 3;
+/// Machines at a time.
+const AT_A_TIME: usize = 2;
 /// Of a matrix, the kernel that scenarios about user space run on.
 const USER_SPACE: &str = "6.12";
 
