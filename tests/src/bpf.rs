@@ -2,9 +2,10 @@
 //!
 //! Ids, not numbers of objects: another BPF user on the host does not disturb a scenario.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, error::Error, fs, io, time::Duration};
 
 use anyhow::{Context, Result};
+use aya::programs::ProgramInfo;
 
 use crate::wait;
 
@@ -21,12 +22,10 @@ impl Objects {
     /// Everything loaded into this kernel.
     pub fn loaded() -> Result<Self> {
         let mut objects = Self::default();
-        for program in aya::programs::loaded_programs() {
-            objects
-                .programs
-                .insert(program.context("cannot list programs")?.id());
+        for program in programs() {
+            objects.programs.insert(program?.id());
         }
-        for map in aya::maps::loaded_maps() {
+        for map in aya::maps::loaded_maps().filter(still_there) {
             objects.maps.insert(map.context("cannot list maps")?.id());
         }
         Ok(objects)
@@ -45,8 +44,8 @@ impl Objects {
             objects.programs.extend(field(&info, "prog_id:"));
             objects.maps.extend(field(&info, "map_id:"));
         }
-        for program in aya::programs::loaded_programs() {
-            let program = program.context("cannot list programs")?;
+        for program in programs() {
+            let program = program?;
             if objects.programs.contains(&program.id())
                 && let Ok(Some(maps)) = program.map_ids()
             {
@@ -92,6 +91,27 @@ impl Objects {
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty() && self.maps.is_empty()
     }
+}
+
+/// All programs of this kernel.
+pub fn programs() -> impl Iterator<Item = Result<ProgramInfo>> {
+    aya::programs::loaded_programs()
+        .filter(still_there)
+        .map(|program| program.context("cannot list programs"))
+}
+
+/// Whether this is not the error of an object that went away between being listed and being looked at, as those do
+/// that a starting tracer only asks the kernel's abilities with.
+fn still_there<T, E: Error + 'static>(result: &Result<T, E>) -> bool {
+    let Err(error) = result else { return true };
+    let mut error: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = error {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return io.kind() != io::ErrorKind::NotFound;
+        }
+        error = cause.source();
+    }
+    true
 }
 
 fn field(info: &str, name: &str) -> Option<u32> {

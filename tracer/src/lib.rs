@@ -12,6 +12,8 @@ pub mod model;
 pub mod proc;
 pub mod record;
 pub mod report;
+#[cfg(any(test, feature = "synthetic"))]
+pub mod synthetic;
 pub mod sys;
 pub mod topology;
 pub mod tune;

@@ -24,8 +24,9 @@ const BOOTS: &[(&str, &str)] = &[
     ("the_cure_", "tracer.cpus=8"),
 ];
 
-/// Scenarios about what happens in user space only, which one kernel can answer for all: parts of their names.
-pub const OF_USER_SPACE: &[&str] = &[
+/// Scenarios that one kernel can answer for all: parts of their names.
+pub const ON_ONE_KERNEL: &[&str] = &[
+    // What happens in user space only.
     "a_duration_of_nothing",
     "a_full_disk_ends",
     "a_killed_run_is_reported",
@@ -38,15 +39,25 @@ pub const OF_USER_SPACE: &[&str] = &[
     "compare_sees",
     "ctrl_c_during_the_start",
     "nothing_remains_after_many_runs",
+    "run_plan_apply_and_revert",
     "sigterm_ends",
     "the_second_tune",
     "tune_takes_back_by_itself",
+    // What a diagnosis makes of numbers that other scenarios compare on every kernel.
+    "a_cpu_that_net_rx_fills",
+    "a_full_accept_queue",
+    "a_full_connection_table",
+    "a_healthy_busy_host",
+    "a_real_time_task",
+    "the_cure_",
+    "the_incident_",
+    "tune_tells_irqbalance",
 ];
 
-/// Whether the scenario `name` says nothing about the kernel that it runs on.
+/// Whether the scenario `name` says little about the kernel that it runs on.
 #[must_use]
-pub fn is_of_user_space(name: &str) -> bool {
-    OF_USER_SPACE.iter().any(|part| name.contains(part))
+pub fn is_on_one_kernel(name: &str) -> bool {
+    ON_ONE_KERNEL.iter().any(|part| name.contains(part))
 }
 
 /// CPUs of a machine booted with these arguments: the kernel ignores `tracer.cpus=N`, which is for QEMU.
@@ -75,8 +86,8 @@ pub struct Task {
     pub verbose: bool,
     /// What the machine was booted with, of [`kernel_arguments`]: other scenarios are another machine's.
     pub kernel_arguments: String,
-    /// Without those of which another kernel of the matrix answers: [`is_of_user_space`].
-    pub kernel_only: bool,
+    /// Without those of which another kernel of the matrix answers: [`is_on_one_kernel`].
+    pub every_kernel_only: bool,
 }
 
 impl Task {
@@ -84,7 +95,7 @@ impl Task {
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
         self.kernel_arguments == kernel_arguments(name)
-            && !(self.kernel_only && is_of_user_space(name))
+            && !(self.every_kernel_only && is_on_one_kernel(name))
             && (self.scenarios.is_empty()
                 || self.scenarios.iter().any(|wanted| name.contains(wanted)))
     }

@@ -14,7 +14,7 @@ use super::{
     elsewhere,
     storm::Storm,
 };
-use crate::bpf::Objects;
+use crate::bpf::{self, Objects};
 
 const RATES: [u32; 3] = [10_000, 100_000, 500_000];
 const TIME: Duration = Duration::from_secs(8);
@@ -129,7 +129,7 @@ fn resident(pid: u32) -> Result<u64> {
 fn verified(pid: u32) -> Result<Vec<(String, u32)>> {
     let own = Objects::of_process(pid)?;
     let mut found = Vec::new();
-    for program in aya::programs::loaded_programs() {
+    for program in bpf::programs() {
         let program = program?;
         if own.programs.contains(&program.id())
             && let Some(count) = program.verified_instruction_count()

@@ -57,6 +57,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 /// Open files: enough for a scenario with many sockets.
 const OPEN_FILES: u64 = 1 << 16;
 
+/// What SIGKILL does not end within that time hangs in the kernel.
+const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// Bytes of a scenario's output that go into its record.
 const LOG_TAIL: usize = 16 << 10;
 
@@ -127,11 +129,10 @@ fn work() -> Result<()> {
         results.write(&Record::Start {
             scenario: scenario.name.to_owned(),
         });
-        results.write(&perform(
-            scenario.name,
-            scenario::limit(scenario.name),
-            &task,
-        ));
+        let (result, stuck) = perform(scenario.name, scenario::limit(scenario.name), &task);
+        results.write(&result);
+        // What it holds is not free for the others.
+        anyhow::ensure!(!stuck, "{} hangs in the kernel", scenario.name);
     }
     for entry in fs::read_dir(KEPT).into_iter().flatten().flatten() {
         results.write(&Record::File {
@@ -168,13 +169,16 @@ fn run_to_end(program: &str, args: &[&str]) -> Result<()> {
         .args(args)
         .envs(ENVIRONMENT.iter().copied())
         .stdin(Stdio::null());
-    let status = wait_for(&mut command, Duration::from_secs(30))?
-        .with_context(|| format!("{program} hung"))?;
+    let Ended::Alone(status) = wait_for(&mut command, Duration::from_secs(30))? else {
+        anyhow::bail!("{program} hung");
+    };
     anyhow::ensure!(status.success(), "{program} {}: {status}", args.join(" "));
     Ok(())
 }
 
-fn perform(name: &str, limit: Duration, task: &Task) -> Record {
+/// The scenario's result, and whether it could not be ended.
+fn perform(name: &str, limit: Duration, task: &Task) -> (Record, bool) {
+    let mut stuck = false;
     let began = Instant::now();
     let log = Path::new("/tmp/scenario.log");
     let status = fs::File::create(log)
@@ -202,28 +206,38 @@ fn perform(name: &str, limit: Duration, task: &Task) -> Record {
     )
     .into_owned();
     let (outcome, reason) = match status {
-        Ok(Some(status)) if status.success() => (Outcome::Pass, None),
-        Ok(Some(status)) if status.code() == Some(i32::from(SKIPPED)) => {
+        Ok(Ended::Alone(status)) if status.success() => (Outcome::Pass, None),
+        Ok(Ended::Alone(status)) if status.code() == Some(i32::from(SKIPPED)) => {
             (Outcome::Skip, Some(last_line(&log)))
         }
-        Ok(Some(status)) if status.code().is_some() => (Outcome::Fail, Some(last_line(&log))),
-        Ok(Some(status)) => (
+        Ok(Ended::Alone(status)) if status.code().is_some() => {
+            (Outcome::Fail, Some(last_line(&log)))
+        }
+        Ok(Ended::Alone(status)) => (
             Outcome::Fail,
             Some(format!("{status}; {}", last_line(&log))),
         ),
-        Ok(None) => (
+        Ok(Ended::Killed) => (
             Outcome::Fail,
             Some(format!("did not end within {} s", limit.as_secs())),
         ),
+        Ok(Ended::Stuck) => {
+            stuck = true;
+            (
+                Outcome::Fail,
+                Some("hangs in the kernel: SIGKILL does not end it".to_owned()),
+            )
+        }
         Err(error) => (Outcome::Fail, Some(format!("{error:#}"))),
     };
-    Record::Result {
+    let result = Record::Result {
         scenario: name.to_owned(),
         outcome,
         reason,
         seconds: began.elapsed().as_secs_f64(),
         log,
-    }
+    };
+    (result, stuck)
 }
 
 fn last_line(log: &str) -> String {
@@ -233,22 +247,38 @@ fn last_line(log: &str) -> String {
         .to_owned()
 }
 
-/// Waits for the command's end, and meanwhile for that of every orphan, as the first process has to. `None`: it did
-/// not end within `limit` and was killed with its process group.
-fn wait_for(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+/// How a command ended.
+enum Ended {
+    /// By itself.
+    Alone(ExitStatus),
+    /// Not in time: it was killed with its process group.
+    Killed,
+    /// It did not end when it was killed, either: it hangs in the kernel.
+    Stuck,
+}
+
+/// Waits for the command's end, and meanwhile for that of every orphan, as the first process has to.
+fn wait_for(command: &mut Command, limit: Duration) -> Result<Ended> {
     let child = command
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     let deadline = Instant::now() + limit;
     let mut killed = false;
+    let how = |killed, status| {
+        if killed {
+            Ended::Killed
+        } else {
+            Ended::Alone(ExitStatus::from_raw(status))
+        }
+    };
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(ended, code)) if ended == pid => {
-                return Ok((!killed).then(|| ExitStatus::from_raw(code << 8)));
+                return Ok(how(killed, code << 8));
             }
             Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => {
-                return Ok((!killed).then(|| ExitStatus::from_raw(signal as i32)));
+                return Ok(how(killed, signal as i32));
             }
             Ok(WaitStatus::StillAlive) => thread::sleep(Duration::from_millis(10)),
             Ok(_) => {}
@@ -258,6 +288,9 @@ fn wait_for(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>
             killed = true;
             let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::SIGKILL);
             let _ = kill(pid, Signal::SIGKILL);
+        }
+        if Instant::now() >= deadline + STUCK_AFTER {
+            return Ok(Ended::Stuck);
         }
     }
 }

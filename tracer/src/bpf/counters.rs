@@ -26,30 +26,81 @@ use crate::model::snapshot::{Runs, Traced};
 
 /// Readers of all counter maps.
 pub struct Counters {
-    cpus: Mapped<CpuCounters>,
-    irqs: Mapped<IrqCounters>,
-    napis: Mapped<NapiCounters>,
+    arrays: Arrays,
     drops: PerCpuHashMap<MapData, PodDropKey, PodDropCounters>,
-    irqs_per_cpu: usize,
-    possible: Vec<u32>,
 }
 
 impl Counters {
     pub(super) fn new(ebpf: &mut Ebpf, layout: &Layout, possible: Vec<u32>) -> Result<Self> {
         let cpus = layout.cpus as usize;
         Ok(Self {
-            cpus: Mapped::new(take(ebpf, "CPUS")?, cpus)?,
-            irqs: Mapped::new(take(ebpf, "IRQS")?, cpus * layout.irqs as usize)?,
-            napis: Mapped::new(take(ebpf, "NAPIS")?, cpus * NAPI_SLOTS as usize)?,
+            arrays: Arrays {
+                cpus: Mapped::new(take(ebpf, "CPUS")?, cpus)?,
+                irqs: Mapped::new(take(ebpf, "IRQS")?, cpus * layout.irqs as usize)?,
+                napis: Mapped::new(take(ebpf, "NAPIS")?, cpus * NAPI_SLOTS as usize)?,
+                irqs_per_cpu: layout.irqs as usize,
+                possible,
+            },
             drops: PerCpuHashMap::try_from(take(ebpf, "DROPS")?)?,
-            irqs_per_cpu: layout.irqs as usize,
-            possible,
         })
     }
 
     /// Reads everything but [`Self::read_irqs`]; [`Traced::hooks`] and [`Traced::undecodable`] are
     /// left to the caller too.
     pub fn read(&self) -> Result<Traced> {
+        let mut traced = self.arrays.read();
+        for key in self.drops.keys() {
+            let key = key.context("cannot read map DROPS")?;
+            let values = self.drops.get(&key, 0).context("cannot read map DROPS")?;
+            // One value a possible CPU, in the order of their ids.
+            let possible = self.arrays.possible.iter().copied();
+            let per_cpu: BTreeMap<_, _> = possible
+                .zip(values.iter().map(|value| value.0))
+                .filter(|(_, drops)| drops.packets != 0)
+                .collect();
+            traced.drops.insert(key.0, per_cpu);
+        }
+        Ok(traced)
+    }
+
+    /// See [`Arrays::runs`].
+    #[must_use]
+    pub fn runs(&self) -> BTreeMap<u32, Runs> {
+        self.arrays.runs()
+    }
+
+    /// See [`Arrays::read_irqs`].
+    pub fn read_irqs(&self, irqs: impl IntoIterator<Item = u32>, traced: &mut Traced) {
+        self.arrays.read_irqs(irqs, traced);
+    }
+}
+
+/// The maps that are arrays.
+pub struct Arrays {
+    cpus: Mapped<CpuCounters>,
+    irqs: Mapped<IrqCounters>,
+    napis: Mapped<NapiCounters>,
+    irqs_per_cpu: usize,
+    possible: Vec<u32>,
+}
+
+impl Arrays {
+    /// Arrays of a made-up host, where nothing has been counted.
+    #[cfg(feature = "synthetic")]
+    pub fn anonymous(cpus: u32, irqs: u32) -> Result<Self> {
+        let (len, irqs_per_cpu) = (cpus as usize, irqs as usize);
+        Ok(Self {
+            cpus: Mapped::anonymous(len)?,
+            irqs: Mapped::anonymous(len * irqs_per_cpu)?,
+            napis: Mapped::anonymous(len * NAPI_SLOTS as usize)?,
+            irqs_per_cpu,
+            possible: (0..cpus).collect(),
+        })
+    }
+
+    /// Counters of the CPUs and their NAPI instances.
+    #[must_use]
+    pub fn read(&self) -> Traced {
         let mut traced = Traced::default();
         for &id in &self.possible {
             let cpu = id as usize;
@@ -63,18 +114,7 @@ impl Counters {
                 traced.napi.insert(id, used);
             }
         }
-        for key in self.drops.keys() {
-            let key = key.context("cannot read map DROPS")?;
-            let values = self.drops.get(&key, 0).context("cannot read map DROPS")?;
-            // One value a possible CPU, in the order of their ids.
-            let possible = self.possible.iter().copied();
-            let per_cpu: BTreeMap<_, _> = possible
-                .zip(values.iter().map(|value| value.0))
-                .filter(|(_, drops)| drops.packets != 0)
-                .collect();
-            traced.drops.insert(key.0, per_cpu);
-        }
-        Ok(traced)
+        traced
     }
 
     /// Reads only what tells how much happens between two reads: no copies of histograms.
@@ -126,6 +166,16 @@ impl<T: Copy> Mapped<T> {
             .context("cannot map a counter map into memory")?;
         Ok(Self {
             memory,
+            len,
+            entry: std::marker::PhantomData,
+        })
+    }
+
+    #[cfg(feature = "synthetic")]
+    fn anonymous(len: usize) -> Result<Self> {
+        let memory = memmap2::MmapMut::map_anon(len * size_of::<T>())?;
+        Ok(Self {
+            memory: memory.into(),
             len,
             entry: std::marker::PhantomData,
         })

@@ -14,6 +14,8 @@ mod ring;
 mod runtime;
 
 pub use attach::{Programs, Start};
+#[cfg(feature = "synthetic")]
+pub use counters::Arrays;
 pub use decode::{Body, Detail, Undecodable, decode};
 pub use hook::{Choice, HOOKS, Hook, Mechanism};
 pub use object::may_read_kernel_memory;

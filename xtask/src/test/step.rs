@@ -235,18 +235,17 @@ fn reason(stderr: &str) -> Option<String> {
 /// The scenarios run as root, through sudo where we are not; without either they say themselves that they skip.
 fn live(offline: bool) -> Result<Totals> {
     let (mut command, directory) = static_cargo("test", offline)?;
-    command.env("TRACER_BIN", directory.join("tracer")).args([
-        "--no-fail-fast",
-        "--package",
-        "tracer-tests",
-    ]);
+    command
+        .env("TRACER_BIN", directory.join("tracer"))
+        .env("TRACER_TESTS_RETRY", "1")
+        .args(["--no-fail-fast", "--package", "tracer-tests"]);
     if !command::is_root()
         && let Some(sudo) = find_program("sudo")
     {
         let sudo = sudo.display();
         command.args([
             "--config",
-            &format!("target.'cfg(unix)'.runner=['{sudo}', '--preserve-env=TRACER_BIN,CI']"),
+            &format!("target.'cfg(unix)'.runner=['{sudo}', '--preserve-env=TRACER_BIN,TRACER_TESTS_RETRY,CI']"),
         ]);
     }
     count(&mut command)

@@ -10,7 +10,7 @@ mod tools;
 mod watch;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -38,8 +38,8 @@ use crate::{
 
 /// Machines at a time.
 const AT_A_TIME: usize = 2;
-/// Of a matrix, the kernel that scenarios about user space run on.
-const USER_SPACE: &str = "6.12";
+/// Of a matrix, the kernel that scenarios run on that need only one.
+const ONE_KERNEL: &str = "6.12";
 
 /// How the results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -182,8 +182,7 @@ fn scenarios(binaries: &Binaries) -> Result<Vec<String>> {
 }
 
 /// The machines that a kernel is booted in: one for each set of kernel arguments that a wanted scenario needs.
-fn tasks(options: &Options, binaries: &Binaries) -> Result<Vec<Task>> {
-    let names = scenarios(binaries)?;
+fn tasks(options: &Options, names: &[String]) -> Result<Vec<Task>> {
     for wanted in &options.scenario {
         if !names.iter().any(|name| name.contains(wanted)) {
             bail!(
@@ -200,7 +199,7 @@ fn tasks(options: &Options, binaries: &Binaries) -> Result<Vec<Task>> {
             .collect(),
         verbose: options.verbose,
         kernel_arguments: arguments.to_owned(),
-        kernel_only: false,
+        every_kernel_only: false,
     });
     Ok(tasks
         .filter(|task| names.iter().any(|name| task.wants(name)))
@@ -226,77 +225,81 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
     let first = kernels.first().context("no kernel asked for")?;
     let (accelerator, words) = Accelerator::probe(&tools, first, &runs);
     eprintln!("accelerator: {words}");
-    let tasks = tasks(options, binaries)?;
-
-    let matrix = kernels.iter().any(|kernel| kernel.name == USER_SPACE) && kernels.len() > 1;
-    let pending = Mutex::new(kernels.iter().enumerate());
-    let results = Mutex::new(Vec::new());
+    let names = scenarios(binaries)?;
+    let tasks = tasks(options, &names)?;
+    let matrix = kernels.iter().any(|kernel| kernel.name == ONE_KERNEL) && kernels.len() > 1;
+    let mut machines: Vec<(usize, usize)> = Vec::new();
+    for kernel in 0..kernels.len() {
+        for task in 0..tasks.len() {
+            let every_kernel_only = matrix && kernels[kernel].name != ONE_KERNEL;
+            let wanted = |name: &String| {
+                Task {
+                    every_kernel_only,
+                    ..tasks[task].clone()
+                }
+                .wants(name)
+            };
+            if names.iter().any(wanted) {
+                machines.push((kernel, task));
+            }
+        }
+    }
+    // The longest ones first, so that they end together: those of the kernel with the most scenarios, then those that
+    // have most of the scenarios.
+    machines.sort_by_key(|&(kernel, task)| {
+        let most = tasks[task].kernel_arguments.is_empty();
+        (kernels[kernel].name != ONE_KERNEL, !most, kernel)
+    });
+    let pending = Mutex::new(machines.into_iter());
+    let results = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
-        for _ in 0..options.jobs.clamp(1, kernels.len()) {
+        for _ in 0..options.jobs.clamp(1, kernels.len() * tasks.len()) {
             scope.spawn(|| {
                 loop {
                     let next = pending
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .next();
-                    let Some((index, kernel)) = next else {
-                        return;
-                    };
-                    let of_tasks = tasks.iter().enumerate().map(|(index, task)| {
+                    let Some((kernel, task)) = next else { return };
+                    let job = Job {
                         // The console of each is kept.
-                        let name = match index {
-                            0 => kernel.name.clone(),
-                            _ => format!("{}-{index}", kernel.name),
-                        };
-                        let files = runs.join(name);
-                        let arguments = format!("{} {}", task.kernel_arguments, options.append);
-                        let task = &Task {
-                            // One kernel answers for user space.
-                            kernel_only: matrix && kernel.name != USER_SPACE,
-                            ..task.clone()
-                        };
-                        let run = |files: &Path, task: &Task| {
-                            run_one(
-                                files,
-                                kernel,
-                                &tools,
-                                binaries,
-                                task,
-                                accelerator,
-                                &arguments,
-                            )
-                            .unwrap_or_else(|error| MachineResult {
-                                failure: Some(format!("{error:#}")),
-                                ..MachineResult::default()
-                            })
-                        };
-                        let result = run(&files, task);
-                        let failed = result.failed_scenarios();
-                        if !options.retry || failed.is_empty() {
-                            return result;
-                        }
-                        eprintln!("{}: once more: {}", kernel.name, failed.join(", "));
-                        let again = Task {
-                            scenarios: failed,
-                            ..task.clone()
-                        };
-                        let files = PathBuf::from(format!("{}-again", files.display()));
-                        result.retried(run(&files, &again))
-                    });
-                    let result = of_tasks.reduce(MachineResult::and).unwrap_or_default();
+                        files: runs.join(match task {
+                            0 => kernels[kernel].name.clone(),
+                            _ => format!("{}-{task}", kernels[kernel].name),
+                        }),
+                        kernel: &kernels[kernel],
+                        tools: &tools,
+                        binaries,
+                        task: Task {
+                            every_kernel_only: matrix && kernels[kernel].name != ONE_KERNEL,
+                            ..tasks[task].clone()
+                        },
+                        accelerator,
+                        append: &options.append,
+                    };
+                    let result = job.run_with_retry(options.retry);
                     results
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .push((index, kernel.name.clone(), result));
+                        .insert((kernel, task), result);
                 }
             });
         }
     });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(index, ..)| *index);
-    Ok(results
+    let mut of_kernels: Vec<_> = kernels
+        .iter()
+        .map(|kernel| (kernel.name.clone(), None))
+        .collect();
+    for ((kernel, _), result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let sum: &mut Option<MachineResult> = &mut of_kernels[kernel].1;
+        *sum = Some(match sum.take() {
+            Some(before) => before.and(result),
+            None => result,
+        });
+    }
+    Ok(of_kernels
         .into_iter()
-        .map(|(_, name, result)| (name, result))
+        .map(|(name, result)| (name, result.unwrap_or_default()))
         .collect())
 }
 
@@ -320,53 +323,90 @@ fn kernels(options: &Options, tools: &Tools, directory: &Path) -> Result<Vec<Ker
         .collect()
 }
 
-fn run_one(
-    files: &Path,
-    kernel: &Kernel,
-    tools: &Tools,
-    binaries: &Binaries,
-    task: &Task,
+/// One machine to boot.
+struct Job<'a> {
+    /// Path of its files, without an extension.
+    files: PathBuf,
+    kernel: &'a Kernel,
+    tools: &'a Tools,
+    binaries: &'a Binaries,
+    task: Task,
     accelerator: Accelerator,
-    kernel_arguments: &str,
-) -> Result<MachineResult> {
-    let at = |extension: &str| PathBuf::from(format!("{}.{extension}", files.display()));
-    let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
-    initramfs::write(&initramfs, kernel, tools, binaries, task)?;
-    let igb = kernel
-        .modules()
-        .join("kernel/drivers/net/ethernet/intel/igb");
-    let machine = Machine {
-        tools,
-        accelerator,
-        kernel,
-        cards: if igb.exists() {
-            Cards::Igb
-        } else {
-            Cards::Virtio
-        },
-        kernel_arguments,
-        initramfs: &initramfs,
-        console: &console,
-        results: &results,
-    };
-    let result = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
-    fs::remove_file(&initramfs)?;
-    for (name, text) in &result.files {
-        let path = at(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("{}: kept {}", kernel.name, path.display());
+    /// Further arguments of the kernel.
+    append: &'a str,
+}
+
+impl Job<'_> {
+    /// Runs it, and what failed once more in a new machine if `retry` says so.
+    fn run_with_retry(&self, retry: bool) -> MachineResult {
+        let result = self.run();
+        let failed = result.failed_scenarios();
+        if !retry || failed.is_empty() {
+            return result;
+        }
+        eprintln!("{}: once more: {}", self.kernel.name, failed.join(", "));
+        let again = Job {
+            files: PathBuf::from(format!("{}-again", self.files.display())),
+            task: Task {
+                scenarios: failed,
+                ..self.task.clone()
+            },
+            ..*self
+        };
+        result.retried(again.run())
     }
-    let failed = |machine: &MachineResult| {
-        machine.failure.is_some()
-            || machine
+
+    fn run(&self) -> MachineResult {
+        self.boot().unwrap_or_else(|error| MachineResult {
+            failure: Some(format!("{error:#}")),
+            ..MachineResult::default()
+        })
+    }
+
+    fn boot(&self) -> Result<MachineResult> {
+        let &Self {
+            kernel,
+            tools,
+            accelerator,
+            ..
+        } = self;
+        let at = |extension: &str| PathBuf::from(format!("{}.{extension}", self.files.display()));
+        let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
+        initramfs::write(&initramfs, kernel, tools, self.binaries, &self.task)?;
+        let igb = kernel
+            .modules()
+            .join("kernel/drivers/net/ethernet/intel/igb");
+        let machine = Machine {
+            tools,
+            accelerator,
+            kernel,
+            cards: if igb.exists() {
+                Cards::Igb
+            } else {
+                Cards::Virtio
+            },
+            kernel_arguments: &format!("{} {}", self.task.kernel_arguments, self.append),
+            initramfs: &initramfs,
+            console: &console,
+            results: &results,
+        };
+        let result = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
+        fs::remove_file(&initramfs)?;
+        for (name, text) in &result.files {
+            let path = at(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("{}: kept {}", kernel.name, path.display());
+        }
+        let failed = result.failure.is_some()
+            || result
                 .scenarios
                 .iter()
-                .any(|one| one.outcome == Outcome::Fail)
-    };
-    if failed(&result) {
-        eprintln!("{}: console kept in {}", kernel.name, console.display());
+                .any(|one| one.outcome == Outcome::Fail);
+        if failed {
+            eprintln!("{}: console kept in {}", kernel.name, console.display());
+        }
+        Ok(result)
     }
-    Ok(result)
 }
 
 /// Fails with what is missing if nothing may be downloaded.

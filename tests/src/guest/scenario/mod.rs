@@ -163,7 +163,7 @@ pub fn run(name: &str) -> ExitCode {
 mod tests {
     use std::collections::BTreeSet;
 
-    use xtask::guest::OF_USER_SPACE;
+    use xtask::guest::ON_ONE_KERNEL;
 
     use super::*;
 
@@ -172,7 +172,7 @@ mod tests {
         let all = all();
         let names: BTreeSet<_> = all.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), all.len());
-        for part in OF_USER_SPACE {
+        for part in ON_ONE_KERNEL {
             assert!(names.iter().any(|name| name.contains(part)), "{part}");
         }
     }

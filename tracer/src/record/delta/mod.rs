@@ -17,7 +17,7 @@ mod host;
 mod listed;
 mod napi;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -16,14 +16,12 @@ use crate::{
         snapshot::{Between, Gaps, Snapshot},
     },
     proc::{interrupts::Row, netdev::NetDevice, softnet::SoftnetRow, stat::CpuTicks},
+    synthetic::Dice,
 };
-
-/// Numbers that look random and are the same for the same seed.
-pub(in crate::record) struct Dice(pub(in crate::record) u64);
 
 impl Dice {
     /// Any number, often a small or an extreme one.
-    pub(in crate::record) fn any(&mut self) -> u64 {
+    fn any(&mut self) -> u64 {
         let n = self.roll();
         match n % 5 {
             0 => 0,
@@ -33,21 +31,8 @@ impl Dice {
         }
     }
 
-    pub(in crate::record) fn small(&mut self) -> u32 {
+    fn small(&mut self) -> u32 {
         u32::try_from(self.any() & u64::from(u32::MAX)).unwrap()
-    }
-
-    pub(in crate::record) fn below(&mut self, limit: u64) -> u64 {
-        (self.roll() >> 11) % limit.max(1)
-    }
-
-    fn roll(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     fn map<K: Ord, V>(
