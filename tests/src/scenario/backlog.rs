@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use tracer::model::report::Stage;
 
-use super::{Need, Scenario, note};
+use super::{Need, Scenario, flood_of, note};
 use crate::{
     backlog::{MAX_BACKLOG, STEERING_CPU, Steered, TARGET_CPU},
     findings, kernel,
@@ -40,7 +40,8 @@ fn a_full_backlog() -> Result<()> {
     quiet();
     // Both readings are taken while the backlog has its ordinary size and refuses nothing.
     let before = Witness::read(&receiver.pair)?;
-    let sent = receiver.overflow(PACKETS)?;
+    let packets = flood_of(PACKETS);
+    let sent = receiver.overflow(packets)?;
     quiet();
     let kernel = Witness::read(&receiver.pair)?.since(&before)?;
     let outcome = tracer.stop()?;
@@ -49,8 +50,8 @@ fn a_full_backlog() -> Result<()> {
 
     let refused = kernel.rx_dropped;
     ensure!(
-        sent > PACKETS / 2,
-        "only {sent} datagrams of {PACKETS} left the sender"
+        sent > packets / 2,
+        "only {sent} datagrams of {packets} left the sender"
     );
     ensure!(
         refused > 0 && refused <= sent,

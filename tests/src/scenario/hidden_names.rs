@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use tracer::model::report::{Report, Stage};
 
-use super::{Need, Scenario, Skip, fewer, note, repeat};
+use super::{Need, Scenario, Skip, fewer, flood_of, note, repeat};
 use crate::{
     backlog::Steered,
     kernel::{self, device_statistic, drop_reason},
@@ -39,7 +39,7 @@ fn hidden() -> Result<()> {
     let tracer = Tracer::start(Some(netns), &["--interval", "200ms"])?;
     quiet();
     let before = refused(&receiver)?;
-    receiver.overflow(PACKETS)?;
+    receiver.overflow(flood_of(PACKETS))?;
     quiet();
     let after = refused(&receiver)?;
     let outcome = tracer.stop()?;

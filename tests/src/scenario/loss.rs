@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Need, Scenario, note};
+use super::{Need, Scenario, flood_of, note};
 use crate::{
     flood::Flood,
     kernel::{device_statistic, drop_reason, snmp},
@@ -48,10 +48,11 @@ const FEW: u64 = 800;
 fn flooded(args: &[&str]) -> Result<crate::tracer::Outcome> {
     let pair = Pair::new()?;
     let tracer = Tracer::start(Some(&pair.receiver), args)?;
-    let sent = Flood::new(Pair::RECEIVER, CLOSED, FLOOD).run(&pair.sender)?;
+    let flood = flood_of(FLOOD);
+    let sent = Flood::new(Pair::RECEIVER, CLOSED, flood).run(&pair.sender)?;
     quiet();
     let outcome = tracer.stop()?;
-    ensure!(sent >= FLOOD / 2, "sent only {sent}");
+    ensure!(sent >= flood / 2, "sent only {sent}");
     let no_port = snmp(&pair.receiver, "Udp", "NoPorts")?;
     let refused = device_statistic(&pair.receiver, Pair::RECEIVER_DEVICE, "rx_dropped")?;
     ensure!(

@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount, umount};
 use tempfile::{NamedTempFile, TempDir};
 use tracer::model::report::{Record, Report};
 
-use super::{Need, Scenario, bad_input, note};
+use super::{Need, Scenario, bad_input, flood_of, note};
 use crate::{
     backlog::Steered,
     flood::Flood,
@@ -289,9 +289,9 @@ fn compared() -> Result<()> {
         let tracer = Tracer::start(Some(&steered.pair.receiver), &args)?;
         std::thread::sleep(Duration::from_millis(1200));
         if overflow {
-            steered.overflow(100_000)?;
+            steered.overflow(flood_of(100_000))?;
         } else {
-            steered.flood(100_000)?;
+            steered.flood(flood_of(100_000))?;
         }
         wait::quiet();
         tracer.stop()?;

@@ -3,7 +3,7 @@
 //!
 //! Asserts that each is understood to its last line, and that CPUs and counters are where the kernel has them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tracer::proc::{interrupts, pid, snmp, softirqs, softnet, stat};
@@ -15,6 +15,7 @@ use crate::{
     guest::nic::Wire,
     scenario::{Need, note},
     setting::Setting,
+    wait,
 };
 
 /// This file's scenarios.
@@ -35,6 +36,13 @@ fn tables() -> Result<()> {
     let offline = Setting::change(OFFLINE, "0")?;
     let sent = Flood::new(Wire::RECEIVER, PORT, PACKETS).run(&wire.sender)?;
     ensure!(sent == PACKETS, "sent {sent}");
+    // Sent is not yet taken in.
+    wait::until("the datagrams arrive", Duration::from_secs(10), || {
+        let table = fs::read_to_string("/proc/net/softnet_stat")?;
+        let rows = softnet::parse(&table, &ONLINE)?;
+        let processed: u64 = rows.values().map(|row| u64::from(row.processed)).sum();
+        Ok((processed >= PACKETS).then_some(()))
+    })?;
     let text = |file: &str| {
         fs::read_to_string(Path::new("/proc").join(file)).with_context(|| file.to_owned())
     };

@@ -9,7 +9,7 @@ use super::place::{LIMIT, Place, ended};
 use crate::{
     backlog::{MAX_BACKLOG, Steered},
     process::Process,
-    scenario::note,
+    scenario::{flood_of, note},
     setting::{self, Setting},
     tracer::{Tracer, command, complete},
     wait::{self, quiet},
@@ -22,7 +22,7 @@ fn record(steered: &Steered, file: &Path) -> Result<()> {
     let file = file.to_str().context("a path that is no text")?;
     let tracer = Tracer::start(Some(&steered.pair.receiver), &["--record", file])?;
     quiet();
-    steered.flood(200_000)?;
+    steered.flood(flood_of(200_000))?;
     quiet();
     tracer.stop().map(|_| ())
 }
@@ -110,7 +110,7 @@ pub(super) fn in_one_go() -> Result<()> {
     let small = Setting::change(MAX_BACKLOG, SMALL)?;
     let place = Place::new(&steered.pair.receiver)?;
     let run = Tracer::start(Some(place.netns), &["--duration", "3s"])?;
-    steered.flood(100_000)?;
+    steered.flood(flood_of(100_000))?;
     run.finish()?;
     let measured = ["--duration", "2s"];
     flooded(&steered, &place, &[&["plan"], &measured[..]].concat())?;
@@ -131,7 +131,7 @@ pub(super) fn in_one_go() -> Result<()> {
 fn flooded(steered: &Steered, place: &Place<'_>, args: &[&str]) -> Result<()> {
     let mut tracer = Process::spawn(Some(place.netns), place.command(args, "")?)?;
     while tracer.ended()?.is_none() {
-        steered.flood(20_000)?;
+        steered.flood(flood_of(20_000))?;
     }
     let (status, said) = ended(tracer)?;
     ensure!(
@@ -159,7 +159,7 @@ pub(super) fn watched() -> Result<()> {
         })?;
         while tracer.ended()?.is_none() {
             if enough {
-                steered.flood(20_000)?;
+                steered.flood(flood_of(20_000))?;
             } else {
                 quiet();
             }
