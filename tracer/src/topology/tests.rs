@@ -214,11 +214,20 @@ fn a_wide_host_is_gathered_whole() {
 }
 
 #[test]
-fn without_smt_each_cpu_is_its_own_sibling() {
+fn without_smt_each_cpu_of_a_wide_host_is_its_own_sibling() {
     let tree = Tree::new();
-    cpus(&tree, 2, 4, 1, &[]);
+    cpus(&tree, 8, 16, 1, &[5, 64]);
     let places = cpu::read(tree.sys());
-    assert!(places.iter().all(|(cpu, place)| place.siblings == [*cpu]));
+    assert_eq!(places.len(), 128);
+    assert_eq!(places[&127].node, Some(7));
+    let online = || places.values().filter(|place| place.online);
+    assert_eq!(online().count(), 126);
+    assert!(
+        places
+            .iter()
+            .filter(|(_, place)| place.online)
+            .all(|(cpu, place)| place.siblings == [*cpu])
+    );
     assert!(places.values().all(|place| !place.isolated));
 }
 

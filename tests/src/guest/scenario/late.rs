@@ -18,6 +18,7 @@ use crate::{
     flood::Flood,
     guest::nic::Wire,
     kept,
+    kernel::device_statistic,
     process::Process,
     scenario::{Need, note},
     setting::Setting,
@@ -60,6 +61,8 @@ fn late() -> Result<()> {
     let tracer = Tracer::start(Some(&wire.receiver), &[])?;
     quiet();
     let rival = rival(&wire)?;
+    let received = || device_statistic(&wire.receiver, Wire::RECEIVER_DEVICE, "rx_packets");
+    let before = received()?;
     let sent = Flood {
         rate: Some(RATE),
         cpu: Some(SENDING_CPU),
@@ -67,6 +70,8 @@ fn late() -> Result<()> {
     }
     .run(&wire.sender)?;
     ensure!(sent >= PACKETS / 2, "sent only {sent} of {PACKETS}");
+    let came = received()? - before;
+    ensure!(came >= sent / 4, "sent {sent}, only {came} came");
     let report = tracer.stop()?.summary;
     let pid = rival.pid();
     let found = findings::has(&report, "softirq-wait")?;

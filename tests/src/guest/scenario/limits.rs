@@ -75,7 +75,15 @@ fn accept_queue() -> Result<()> {
         Ok((overflows()? - before >= 10).then_some(()))
     })?;
     quiet();
+    // Clients whose handshake was refused try again until the end.
+    let at_least = overflows()? - before;
     let report = tracer.stop()?.summary;
+    let at_most = overflows()? - before;
+    let told = report.protocols.get("TcpExt.ListenOverflows");
+    ensure!(
+        told.is_some_and(|told| (at_least..=at_most).contains(told)),
+        "the kernel counted {at_least} to {at_most}, the report has {told:?}"
+    );
     let found = findings::has(&report, "listen-overflow")?;
     findings::says(found, &["ListenOverflows", "ss -ltn", IRQS])?;
     findings::explained(&report)?;
@@ -102,6 +110,12 @@ fn connections() -> Result<()> {
     send(&pair)?;
     quiet();
     let report = tracer.stop()?.summary;
+    let came: u64 = report.devices.iter().map(|device| device.rx_packets).sum();
+    ensure!(
+        came >= u64::from(2 * TABLE_SIZE),
+        "only {came} packets came: {:#?}",
+        report.devices
+    );
     let found = findings::has(&report, "conntrack-full")?;
     ensure!(
         found.summary.contains(&format!("of {TABLE_SIZE}")),

@@ -357,9 +357,11 @@ impl Load {
                 idle,
             } => {
                 let idle = idle
-                    .map(|idle| format!(" and was {idle} % idle"))
+                    .map(|idle| format!(", and it was {idle} % idle"))
                     .unwrap_or_default();
-                format!("CPU {cpu} would need {would_be} % of its time for all packets{idle}")
+                format!(
+                    "the load is sustained: with the refused packets, softirqs would take {would_be} % of CPU {cpu}'s time{idle}"
+                )
             }
             Self::Bursts => "the load comes in bursts: on average the CPU had room".to_owned(),
             Self::Unknown => "how busy the CPU was is not known".to_owned(),

@@ -171,6 +171,34 @@ fn every_rule_has_an_id_of_its_own_and_follows_only_from_rules_before_it() {
     }
 }
 
+/// By the text of the tests: a rule that is added without its two cases is noticed.
+#[test]
+fn every_rule_has_a_case_where_it_fires_and_a_near_miss_where_it_is_silent() {
+    let sources = [
+        include_str!("mod.rs"),
+        include_str!("above.rs"),
+        include_str!("any.rs"),
+        include_str!("backlog.rs"),
+        include_str!("captured.rs"),
+        include_str!("funnel.rs"),
+        include_str!("polling.rs"),
+        include_str!("traps.rs"),
+    ];
+    let is_called = |call: &str, rule: &str| {
+        let calls = sources.iter().flat_map(|source| source.split(call).skip(1));
+        let mut arguments = calls.filter_map(|rest| Some(rest.split_once(");")?.0));
+        arguments.any(|arguments| arguments.contains(&format!("\"{rule}\"")))
+    };
+    for rule in RULES {
+        assert!(is_called("fires(", rule.id), "{} never fires", rule.id);
+        assert!(
+            is_called("is_silent(", rule.id),
+            "{} is never silent",
+            rule.id
+        );
+    }
+}
+
 #[test]
 fn a_threshold_decides() {
     let (report, host) = incident();
