@@ -2,7 +2,8 @@
 //!
 //! One [`CpuCounters`] a possible CPU in the memory-mapped array `CPUS`, indexed by CPU id; one
 //! [`IrqCounters`] a CPU and IRQ in `IRQS`; one [`NapiCounters`] a CPU and NAPI slot in `NAPIS`;
-//! drops by [`DropKey`] in the per-CPU hash `DROPS`. All only grow while the programs are attached.
+//! drops by [`DropKey`] in the per-CPU hash `DROPS`, and in front of it those that a CPU meets first, one [`DropLine`]
+//! each, in `LINES`: a key's drops are the sum of both. All only grow while the programs are attached.
 
 use crate::hist::BUCKETS;
 
@@ -16,6 +17,8 @@ pub const SOFTIRQ_NAMES: [&str; SOFTIRQS] = [
 pub const NET_RX: u32 = 3;
 /// NAPI instances that one CPU can tell apart in a run; later ones are counted as a loss.
 pub const NAPI_SLOTS: u32 = 64;
+/// Drop keys that one CPU counts without looking into the hash; a power of two.
+pub const DROP_LINES: u32 = 16;
 /// In [`DropKey::target_cpu`]: the packet was not on its way to a backlog, or nobody could tell.
 pub const NO_CPU: u32 = u32::MAX;
 
@@ -53,6 +56,45 @@ pub struct DetailLimit {
 #[repr(C, align(128))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuCounters {
+    // What every NET_RX run touches comes first, in as few cache lines as it fits.
+    /// Kernel side only: oldest raise of `NET_RX` not served yet, 0 if none.
+    pub net_rx_raised_ns: u64,
+    /// Kernel side only: entry of the current softirq, 0 outside.
+    pub softirq_began_ns: u64,
+    /// Kernel side only: begin of the current `NET_RX` run.
+    pub run_began_ns: u64,
+    /// Kernel side only: wait of the current `NET_RX` run.
+    pub run_wait_ns: u64,
+    /// Kernel side only: packets of the current `NET_RX` run.
+    pub run_packets: u64,
+    /// Kernel side only: jiffies when the current `NET_RX` run began.
+    pub run_began_jiffies: u64,
+    /// Kernel side only: jiffies at the last poll of the current run.
+    pub run_polled_jiffies: u64,
+    /// Kernel side only: the task that the last `NET_RX` run interrupted, as a number.
+    pub known_task: u64,
+    /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
+    pub napi_address: u64,
+    /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
+    pub backlog_skb: u64,
+    /// Kernel side only: 1 inside a `NET_RX` run.
+    pub in_net_rx: u32,
+    /// Kernel side only: 1 if the current run is in ksoftirqd.
+    pub in_ksoftirqd: u32,
+    /// Kernel side only: 1 if that is ksoftirqd.
+    pub known_is_ksoftirqd: u32,
+    /// Kernel side only: 1 while a [`DropLine`] of this CPU is being claimed.
+    pub claiming: u32,
+    /// `NET_RX` runs that ended.
+    pub net_rx_runs: u64,
+    /// Time in them, ns.
+    pub net_rx_ns: u64,
+    /// Packets that `napi_poll` reported inside `NET_RX` runs.
+    pub packets: u64,
+    /// Longest wait from the oldest raise of `NET_RX` to its entry, ns.
+    pub net_rx_wait_max_ns: u64,
+    /// Longest `NET_RX` run, ns.
+    pub net_rx_run_max_ns: u64,
     /// Hard interrupts handled: a shared line counts once, not once a handler.
     pub hardirqs: u64,
     /// Time in hard IRQ handlers, ns.
@@ -63,21 +105,11 @@ pub struct CpuCounters {
     pub hardirq_untimed: u64,
     /// By vector number.
     pub softirqs: [SoftirqCounters; SOFTIRQS],
-    /// `NET_RX` runs that ended.
-    pub net_rx_runs: u64,
-    /// Time in them, ns.
-    pub net_rx_ns: u64,
     /// `NET_RX` runs that began inside another on this CPU (only `PREEMPT_RT` could): only the inner
     /// one is measured.
     pub net_rx_nested: u64,
-    /// Longest wait from the oldest raise of `NET_RX` to its entry, ns.
-    pub net_rx_wait_max_ns: u64,
-    /// Longest `NET_RX` run, ns.
-    pub net_rx_run_max_ns: u64,
     /// `NET_RX` runs while ksoftirqd was the current task.
     pub ksoftirqd_runs: u64,
-    /// Packets that `napi_poll` reported inside `NET_RX` runs.
-    pub packets: u64,
     /// Runs whose packets reached `netdev_budget`.
     pub budget_exhausted: u64,
     /// Runs that ended because `netdev_budget_usecs` had passed, the packet budget not reached.
@@ -96,44 +128,14 @@ pub struct CpuCounters {
     pub drop_table_full: u64,
     /// Drops among the details whose packet headers could not be read.
     pub unreadable: u64,
-
     /// Kernel side only: `bpf_ktime_get_ns` when the current handler began, 0 outside.
     pub irq_began_ns: u64,
-    /// Kernel side only: entry of the current softirq, 0 outside.
-    pub softirq_began_ns: u64,
-    /// Kernel side only: oldest raise of `NET_RX` not served yet, 0 if none.
-    pub net_rx_raised_ns: u64,
-    /// Kernel side only: begin of the current `NET_RX` run.
-    pub run_began_ns: u64,
-    /// Kernel side only: wait of the current `NET_RX` run.
-    pub run_wait_ns: u64,
-    /// Kernel side only: packets of the current `NET_RX` run.
-    pub run_packets: u64,
-    /// Kernel side only: jiffies when the current `NET_RX` run began.
-    pub run_began_jiffies: u64,
-    /// Kernel side only: jiffies at the last poll of the current run.
-    pub run_polled_jiffies: u64,
-    /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
-    pub napi_address: u64,
     /// Kernel side only: jiffies when the reader of the ring was last woken from here.
     pub woken_jiffies: u64,
-    /// Kernel side only: 1 inside a `NET_RX` run.
-    pub in_net_rx: u32,
-    /// Kernel side only: 1 if the current run is in ksoftirqd.
-    pub in_ksoftirqd: u32,
-    /// Kernel side only: the task that the last `NET_RX` run interrupted, as a number.
-    pub known_task: u64,
-    /// Kernel side only: 1 if that is ksoftirqd.
-    pub known_is_ksoftirqd: u32,
-    /// Nothing; keeps what follows aligned.
-    pub reserved: u32,
-    /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
-    pub backlog_skb: u64,
     /// Kernel side only: its target CPU.
     pub backlog_target: u64,
     /// Kernel side only, by [`crate::event::Kind`].
     pub limits: [DetailLimit; crate::event::KINDS],
-
     /// Handler time, ns; bucket bounds in [`crate::hist`].
     pub hardirq_hist: [u64; BUCKETS],
     /// `NET_RX` wait, ns.
@@ -221,6 +223,19 @@ impl DropCounters {
     };
 }
 
+/// Drops of one key on one CPU, in front of the hash. A line is claimed by the first drop of a key, after the hash took
+/// the key, and never given back.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropLine {
+    /// Its key; the location is written last, 0 in a free line.
+    pub key: DropKey,
+    /// Drops that are not in the hash.
+    pub counters: DropCounters,
+    /// Pads the entry to a cache line.
+    pub reserved: [u64; 2],
+}
+
 impl CpuCounters {
     /// Nothing counted.
     pub const ZERO: Self = Self {
@@ -262,7 +277,7 @@ impl CpuCounters {
         in_ksoftirqd: 0,
         known_task: 0,
         known_is_ksoftirqd: 0,
-        reserved: 0,
+        claiming: 0,
         backlog_skb: 0,
         backlog_target: 0,
         limits: [DetailLimit { window: 0, used: 0 }; crate::event::KINDS],

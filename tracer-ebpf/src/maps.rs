@@ -8,7 +8,10 @@ use aya_ebpf::{
     maps::{Array, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    counter::{CpuCounters, DropCounters, DropKey, IrqCounters, NAPI_SLOTS, NapiCounters},
+    counter::{
+        CpuCounters, DROP_LINES, DropCounters, DropKey, DropLine, IrqCounters, NAPI_SLOTS,
+        NapiCounters,
+    },
     layout::{Layout, Settings},
 };
 
@@ -25,6 +28,9 @@ static NAPIS: Array<NapiCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCounters> =
     PerCpuHashMap::with_max_entries(4096, 0);
+/// Drops of the keys that a CPU met first, which need no hash. By CPU id × [`DROP_LINES`] + line.
+#[map]
+static LINES: Array<DropLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What may change while the programs run.
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -78,6 +84,17 @@ pub(crate) fn irq(cpu: u32, irq: u32) -> Option<&'static mut IrqCounters> {
 pub(crate) fn napi(cpu: u32, slot: u32) -> Option<&'static mut NapiCounters> {
     // SAFETY: as in `this_cpu`; polls run with bottom halves off and do not nest.
     unsafe { NAPIS.get_ptr_mut(cpu * NAPI_SLOTS + slot)?.as_mut() }
+}
+
+/// The line of `cpu` that the hash value `hash` falls on.
+#[inline(always)]
+pub(crate) fn drop_line(cpu: u32, hash: u32) -> Option<&'static mut DropLine> {
+    // SAFETY: as in `this_cpu`; a program that interrupts another on this CPU may write here, too: see `drop::claim`.
+    unsafe {
+        LINES
+            .get_ptr_mut(cpu * DROP_LINES + (hash & (DROP_LINES - 1)))?
+            .as_mut()
+    }
 }
 
 /// Current settings.

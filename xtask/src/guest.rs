@@ -54,6 +54,16 @@ pub const ON_ONE_KERNEL: &[&str] = &[
     "the_cure_",
     "the_incident_",
     "tune_tells_irqbalance",
+    // What a virtual device shows, and another scenario with a card, or with the same hooks, on every kernel.
+    "a_busy_process_with_a_socket",
+    "a_namespace_that_disappears_in_a_run",
+    "a_renamed_device",
+    "hidden_names",
+    "the_budget_that_ends",
+    "the_detail_rate_limits",
+    "the_time_limit_that_ends",
+    "the_topology_of_a_namespace",
+    "two_tracers_at_once",
 ];
 
 /// Whether the scenario `name` says little about the kernel that it runs on.

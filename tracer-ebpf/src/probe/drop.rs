@@ -1,6 +1,6 @@
 //! Hooks: tracepoint `kfree_skb` (`tp_btf`, `raw_tp`; 2.6.30, reason since 5.17, receiving socket
 //! since 6.13).
-//! Output: `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
+//! Output: `LINES` and `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
 
 use aya_ebpf::{
     EbpfContext,
@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use tracer_common::{
-    counter::{CpuCounters, DropCounters, DropKey, NO_CPU, NO_REASON},
+    counter::{CpuCounters, DropCounters, DropKey, DropLine, NO_CPU, NO_REASON},
     event::{DropBody, Kind},
     layout::ABSENT,
 };
@@ -17,7 +17,7 @@ use tracer_common::{
 use crate::{
     emit::{now, send, wanted},
     log_line,
-    maps::{DROPS, layout, this_cpu},
+    maps::{self, DROPS, layout, this_cpu},
     read::{self, Direct, Helper, Read, add_atomically, arg},
 };
 
@@ -68,7 +68,7 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         protocol: u32::from(u16::from_be(protocol)),
         reserved: 0,
     };
-    if let Some(drops) = entry(&key) {
+    if let Some(drops) = line(cpu, &key).or_else(|| entry(cpu, counters, &key)) {
         add_atomically(&mut drops.packets, 1);
         add_atomically(&mut drops.bytes, u64::from(len));
     } else {
@@ -81,14 +81,57 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     Some(())
 }
 
-/// The table's entry for `key`, made if need be; `None` if the table is full.
+/// The line that `key` may have.
 #[inline(always)]
-fn entry(key: &DropKey) -> Option<&'static mut DropCounters> {
+fn line_of(cpu: u32, key: &DropKey) -> Option<&'static mut DropLine> {
+    let hash = key.location ^ u64::from(key.ifindex) << 32 ^ u64::from(key.target_cpu) << 16;
+    maps::drop_line(cpu, (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u32)
+}
+
+/// What `key` counts on `cpu` without the hash; `None` if its line is free or another's.
+#[inline(always)]
+fn line(cpu: u32, key: &DropKey) -> Option<&'static mut DropCounters> {
+    let line = line_of(cpu, key)?;
+    // SAFETY: a key is 32 bytes without padding, aligned to 8. Volatile, or the compiler compares smaller pieces.
+    let words = |key: *const DropKey| unsafe { core::ptr::read_volatile(key.cast::<[u64; 4]>()) };
+    (words(&raw const line.key) == words(key)).then_some(&mut line.counters)
+}
+
+/// Makes a free line that of `key`, for the drops to come. A program that interrupts this one, before 6.1, sees that a
+/// line is being claimed, or has claimed it before this one looked: it ends before this one goes on.
+#[inline(always)]
+fn claim(cpu: u32, counters: &mut CpuCounters, key: &DropKey) {
+    let Some(line) = line_of(cpu, key) else {
+        return;
+    };
+    let (location, claiming) = (&raw mut line.key.location, &raw mut counters.claiming);
+    // SAFETY: valid references; volatile keeps the order, which an interrupting program and the reader rely on.
+    unsafe {
+        if core::ptr::read_volatile(location) != 0 || core::ptr::read_volatile(claiming) != 0 {
+            return;
+        }
+        core::ptr::write_volatile(claiming, 1);
+        if core::ptr::read_volatile(location) == 0 {
+            core::ptr::write_volatile(&raw mut line.key.reason, key.reason);
+            core::ptr::write_volatile(&raw mut line.key.ifindex, key.ifindex);
+            core::ptr::write_volatile(&raw mut line.key.netns, key.netns);
+            core::ptr::write_volatile(&raw mut line.key.target_cpu, key.target_cpu);
+            core::ptr::write_volatile(&raw mut line.key.protocol, key.protocol);
+            core::ptr::write_volatile(location, key.location);
+        }
+        core::ptr::write_volatile(claiming, 0);
+    }
+}
+
+/// The table's entry for `key`, made if need be; `None` if the table is full. Only what the table has gets a line.
+#[inline(always)]
+fn entry(cpu: u32, counters: &mut CpuCounters, key: &DropKey) -> Option<&'static mut DropCounters> {
     let found = DROPS.get_ptr_mut(key).or_else(|| {
         // Another CPU may have been faster: then this fails and the entry is there.
         let _ = DROPS.insert(key, DropCounters::ZERO, u64::from(BPF_NOEXIST));
         DROPS.get_ptr_mut(key)
     })?;
+    claim(cpu, counters, key);
     // SAFETY: entries are never removed; this CPU's value is written by this CPU only, atomically
     // where the program can interrupt itself.
     unsafe { found.as_mut() }

@@ -14,7 +14,10 @@ use aya::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_common::{
-    counter::{CpuCounters, IrqCounters, NAPI_SLOTS, NET_RX, NapiCounters},
+    counter::{
+        CpuCounters, DROP_LINES, DropCounters, DropLine, IrqCounters, NAPI_SLOTS, NET_RX,
+        NapiCounters,
+    },
     layout::Layout,
 };
 
@@ -38,6 +41,7 @@ impl Counters {
                 cpus: Mapped::new(take(ebpf, "CPUS")?, cpus)?,
                 irqs: Mapped::new(take(ebpf, "IRQS")?, cpus * layout.irqs as usize)?,
                 napis: Mapped::new(take(ebpf, "NAPIS")?, cpus * NAPI_SLOTS as usize)?,
+                lines: Mapped::new(take(ebpf, "LINES")?, cpus * DROP_LINES as usize)?,
                 irqs_per_cpu: layout.irqs as usize,
                 possible,
             },
@@ -54,11 +58,15 @@ impl Counters {
             let values = self.drops.get(&key, 0).context("cannot read map DROPS")?;
             // One value a possible CPU, in the order of their ids.
             let possible = self.arrays.possible.iter().copied();
-            let per_cpu: BTreeMap<_, _> = possible
+            let per_cpu = possible
                 .zip(values.iter().map(|value| value.0))
-                .filter(|(_, drops)| drops.packets != 0)
-                .collect();
-            traced.drops.insert(key.0, per_cpu);
+                .filter(|(_, drops)| drops.packets != 0);
+            for (cpu, drops) in per_cpu {
+                let sum = traced.drops.entry(key.0).or_default();
+                let sum = sum.entry(cpu).or_insert(DropCounters::ZERO);
+                sum.packets += drops.packets;
+                sum.bytes += drops.bytes;
+            }
         }
         Ok(traced)
     }
@@ -80,6 +88,7 @@ pub struct Arrays {
     cpus: Mapped<CpuCounters>,
     irqs: Mapped<IrqCounters>,
     napis: Mapped<NapiCounters>,
+    lines: Mapped<DropLine>,
     irqs_per_cpu: usize,
     possible: Vec<u32>,
 }
@@ -93,12 +102,13 @@ impl Arrays {
             cpus: Mapped::anonymous(len)?,
             irqs: Mapped::anonymous(len * irqs_per_cpu)?,
             napis: Mapped::anonymous(len * NAPI_SLOTS as usize)?,
+            lines: Mapped::anonymous(len * DROP_LINES as usize)?,
             irqs_per_cpu,
             possible: (0..cpus).collect(),
         })
     }
 
-    /// Counters of the CPUs and their NAPI instances.
+    /// Counters of the CPUs, their NAPI instances, and the drops in their lines.
     #[must_use]
     pub fn read(&self) -> Traced {
         let mut traced = Traced::default();
@@ -112,6 +122,15 @@ impl Arrays {
                 .collect();
             if !used.is_empty() {
                 traced.napi.insert(id, used);
+            }
+            let lines = DROP_LINES as usize;
+            let lines = (0..lines).map(|line| self.lines.get(cpu * lines + line));
+            for line in lines.filter(|line| line.key.location != 0 && line.counters.packets != 0) {
+                traced
+                    .drops
+                    .entry(line.key)
+                    .or_default()
+                    .insert(id, line.counters);
             }
         }
         traced
