@@ -95,6 +95,8 @@ pub struct CpuCounters {
     pub net_rx_wait_max_ns: u64,
     /// Longest `NET_RX` run, ns.
     pub net_rx_run_max_ns: u64,
+    /// By vector number.
+    pub softirqs: [SoftirqCounters; SOFTIRQS],
     /// Hard interrupts handled: a shared line counts once, not once a handler.
     pub hardirqs: u64,
     /// Time in hard IRQ handlers, ns.
@@ -103,8 +105,6 @@ pub struct CpuCounters {
     pub hardirq_max_ns: u64,
     /// Handlers that ended without a begin seen (attached in between): counted, not timed.
     pub hardirq_untimed: u64,
-    /// By vector number.
-    pub softirqs: [SoftirqCounters; SOFTIRQS],
     /// `NET_RX` runs that began inside another on this CPU (only `PREEMPT_RT` could): only the inner
     /// one is measured.
     pub net_rx_nested: u64,
