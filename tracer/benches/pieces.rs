@@ -1,4 +1,8 @@
 //! The pieces that run for each interval and for each event: map read and merge, histograms, /proc, ring frames, JSON.
+#![expect(
+    clippy::expect_used,
+    reason = "a benchmark of something that fails is none"
+)]
 
 use std::{fmt::Write as _, hint::black_box, mem::size_of};
 

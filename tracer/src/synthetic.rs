@@ -1,10 +1,5 @@
 //! A made-up busy host of any width, for tests and benchmarks: what a run on it reads every second.
 
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "numbers chosen here fit their types"
-)]
-
 use std::collections::BTreeMap;
 
 use tracer_common::{

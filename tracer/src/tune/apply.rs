@@ -105,7 +105,7 @@ pub fn apply(
     let mut applied = Applied::default();
     let next = look(host, plan, &mut applied)?;
     let mut journal = load(state)?.unwrap_or_default();
-    if journal.boot_id.is_some() && journal.boot_id != own.boot_id {
+    if journal.is_of_another_boot(own) {
         applied.forgot = !journal.entries.is_empty();
         journal = Journal::default();
     }
@@ -113,7 +113,9 @@ pub fn apply(
         return Ok(applied);
     }
     is_here(&journal, own)?;
-    journal.boot_id.clone_from(&own.boot_id);
+    if own.boot_id.is_some() {
+        journal.boot_id.clone_from(&own.boot_id);
+    }
     if !journal.names_devices() {
         journal.netns = own.netns;
     }

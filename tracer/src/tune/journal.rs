@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::baseline::Baseline;
+use super::{baseline::Baseline, identity::Identity};
 use crate::model::setting::Setting;
 
 /// Version of the meaning of the lines.
@@ -225,6 +225,14 @@ impl Journal {
             }
         }
         lines
+    }
+
+    /// Whether its changes are gone with another boot. A boot that cannot be told counts as the same: what was there
+    /// before must not be forgotten.
+    #[must_use]
+    pub fn is_of_another_boot(&self, own: &Identity) -> bool {
+        let boots = self.boot_id.as_ref().zip(own.boot_id.as_ref());
+        boots.is_some_and(|(then, now)| then != now)
     }
 
     /// Whether there are settings of devices in it, whose names mean something in one network namespace only.

@@ -48,7 +48,7 @@ pub fn revert(
         return Ok(None);
     };
     let mut reverted = Reverted::default();
-    if journal.boot_id.is_some() && journal.boot_id != own.boot_id {
+    if journal.is_of_another_boot(own) {
         reverted.rebooted = true;
     } else {
         if !force {

@@ -62,7 +62,7 @@ pub fn status(
     let Some(journal) = load(state)? else {
         return Ok(None);
     };
-    let rebooted = journal.boot_id.is_some() && journal.boot_id != own.boot_id;
+    let rebooted = journal.is_of_another_boot(own);
     if !rebooted {
         is_here(&journal, own)?;
     }

@@ -426,6 +426,20 @@ fn after_a_reboot_the_journal_is_forgotten_and_nothing_written() {
 }
 
 #[test]
+fn a_boot_that_cannot_be_told_is_no_reboot() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host, &state, &usual(&made())).unwrap();
+    let unknown = Identity {
+        boot_id: None,
+        ..own()
+    };
+    let reverted = revert(&mut host, &state, &unknown, false, 2, &mut Fault::default());
+    assert!(!reverted.unwrap().unwrap().rebooted);
+    assert_eq!(host, made());
+}
+
+#[test]
 fn without_room_for_the_journal_nothing_is_applied() {
     let (_directory, state) = directory();
     let mut host = made();

@@ -227,53 +227,36 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
     eprintln!("accelerator: {words}");
     let names = scenarios(binaries)?;
     let tasks = tasks(options, &names)?;
-    let matrix = kernels.iter().any(|kernel| kernel.name == ONE_KERNEL) && kernels.len() > 1;
-    let mut machines: Vec<(usize, usize)> = Vec::new();
-    for kernel in 0..kernels.len() {
-        for task in 0..tasks.len() {
-            let every_kernel_only = matrix && kernels[kernel].name != ONE_KERNEL;
-            let wanted = |name: &String| {
-                Task {
-                    every_kernel_only,
-                    ..tasks[task].clone()
-                }
-                .wants(name)
-            };
-            if names.iter().any(wanted) {
-                machines.push((kernel, task));
-            }
-        }
-    }
-    // The longest ones first, so that they end together: those of the kernel with the most scenarios, then those that
-    // have most of the scenarios.
-    machines.sort_by_key(|&(kernel, task)| {
-        let most = tasks[task].kernel_arguments.is_empty();
-        (kernels[kernel].name != ONE_KERNEL, !most, kernel)
-    });
+    let machines = machines(&kernels, &tasks, &names);
+    let jobs = options.jobs.clamp(1, machines.len().max(1));
     let pending = Mutex::new(machines.into_iter());
     let results = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
-        for _ in 0..options.jobs.clamp(1, kernels.len() * tasks.len()) {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let next = pending
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .next();
-                    let Some((kernel, task)) = next else { return };
+                    let Some(Booted {
+                        kernel,
+                        index,
+                        task,
+                    }) = next
+                    else {
+                        return;
+                    };
                     let job = Job {
                         // The console of each is kept.
-                        files: runs.join(match task {
+                        files: runs.join(match index {
                             0 => kernels[kernel].name.clone(),
-                            _ => format!("{}-{task}", kernels[kernel].name),
+                            _ => format!("{}-{index}", kernels[kernel].name),
                         }),
                         kernel: &kernels[kernel],
                         tools: &tools,
                         binaries,
-                        task: Task {
-                            every_kernel_only: matrix && kernels[kernel].name != ONE_KERNEL,
-                            ..tasks[task].clone()
-                        },
+                        task,
                         accelerator,
                         append: &options.append,
                     };
@@ -281,7 +264,7 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
                     results
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .insert((kernel, task), result);
+                        .insert((kernel, index), result);
                 }
             });
         }
@@ -301,6 +284,42 @@ fn run_all(options: &Options, binaries: &Binaries) -> Result<Vec<(String, Machin
         .into_iter()
         .map(|(name, result)| (name, result.unwrap_or_default()))
         .collect())
+}
+
+/// One boot of a kernel.
+struct Booted {
+    /// Place in the list of kernels.
+    kernel: usize,
+    /// Place in the list of tasks.
+    index: usize,
+    task: Task,
+}
+
+/// Every kernel with each task that has a scenario for it. The longest ones come first, so that they end together: those
+/// of the kernel with the most scenarios, then those that have most of the scenarios.
+fn machines(kernels: &[Kernel], tasks: &[Task], names: &[String]) -> Vec<Booted> {
+    let matrix = kernels.iter().any(|kernel| kernel.name == ONE_KERNEL) && kernels.len() > 1;
+    let mut machines = Vec::new();
+    for (kernel, of) in kernels.iter().enumerate() {
+        for (index, task) in tasks.iter().enumerate() {
+            let task = Task {
+                every_kernel_only: matrix && of.name != ONE_KERNEL,
+                ..task.clone()
+            };
+            if names.iter().any(|name| task.wants(name)) {
+                machines.push(Booted {
+                    kernel,
+                    index,
+                    task,
+                });
+            }
+        }
+    }
+    machines.sort_by_key(|machine| {
+        let of_all = kernels[machine.kernel].name == ONE_KERNEL;
+        (!of_all, machine.index, machine.kernel)
+    });
+    machines
 }
 
 fn kernels(options: &Options, tools: &Tools, directory: &Path) -> Result<Vec<Kernel>> {
