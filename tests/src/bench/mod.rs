@@ -10,6 +10,7 @@ pub mod floor;
 pub mod stats;
 pub mod storm;
 
+mod growth;
 mod result;
 mod truth;
 mod user_space;
@@ -47,6 +48,9 @@ pub struct Options {
     /// Rounds of each contender.
     #[arg(long)]
     rounds: Option<usize>,
+    /// Only this made-up host, for the table of growth: CPUs, idle interrupts, drop sites.
+    #[arg(long, hide = true)]
+    growth: Option<String>,
 }
 
 /// How to print.
@@ -65,6 +69,10 @@ const CPU: usize = 1;
 
 /// Measures, prints; false if counts do not add up.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(host) = &options.growth {
+        println!("{}", growth::one(host, options.rounds.unwrap_or(1))?);
+        return Ok(true);
+    }
     undo::on_signals()?;
     let wanted = wanted(&options.contender)?;
     let directory = tempfile::tempdir().context("no directory for temporary files")?;
@@ -82,6 +90,7 @@ pub fn run(options: &Options) -> Result<bool> {
     if options.contender.is_empty() {
         results.truth = truth::measure(&paths, quick)?;
         results.user_space = user_space::measure(&paths, quick)?;
+        results.growth = growth::measure(quick)?;
     }
     match options.format {
         Format::Text => print!("{}", results.text()),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     contender::Contender,
+    growth::{self, Point},
     stats::{Estimate, median, median_within, ratio_within},
     truth::Truth,
     user_space::UserSpace,
@@ -89,6 +90,8 @@ pub struct Results {
     pub truth: Vec<Truth>,
     /// tracer's process.
     pub user_space: UserSpace,
+    /// Made-up hosts.
+    pub growth: Vec<Point>,
 }
 
 impl Results {
@@ -164,6 +167,9 @@ impl Results {
         }
         self.truth_text(&mut text);
         self.user_space_text(&mut text);
+        if !self.growth.is_empty() {
+            text.push_str(&growth::text(&self.growth));
+        }
         text
     }
 
@@ -305,6 +311,7 @@ impl Results {
             "contenders": contenders,
             "ratios": ratios,
             "truth": truth,
+            "growth": growth::json(&self.growth),
             "user_space": {
                 "loads": loads,
                 "start_ms": median(&user.start_ms),

@@ -83,6 +83,19 @@ impl Counters {
     }
 }
 
+/// Bytes of all counter maps on a host of so many CPUs, interrupt numbers and rows of drops, what the kernel keeps about
+/// each entry of the hash left out.
+#[cfg(feature = "synthetic")]
+#[must_use]
+pub fn counter_map_bytes(cpus: u32, irqs: u32, drop_sites: u32) -> u64 {
+    let of_cpu = size_of::<CpuCounters>()
+        + irqs as usize * size_of::<IrqCounters>()
+        + NAPI_SLOTS as usize * size_of::<NapiCounters>()
+        + DROP_LINES as usize * size_of::<DropLine>()
+        + drop_sites as usize * size_of::<DropCounters>();
+    (cpus as usize * of_cpu + drop_sites as usize * size_of::<PodDropKey>()) as u64
+}
+
 /// The maps that are arrays.
 pub struct Arrays {
     cpus: Mapped<CpuCounters>,

@@ -15,7 +15,7 @@ mod runtime;
 
 pub use attach::{Programs, Start};
 #[cfg(feature = "synthetic")]
-pub use counters::Arrays;
+pub use counters::{Arrays, counter_map_bytes};
 pub use decode::{Body, Detail, Undecodable, decode};
 pub use hook::{Choice, HOOKS, Hook, Mechanism};
 pub use object::may_read_kernel_memory;
