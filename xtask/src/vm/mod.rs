@@ -27,7 +27,7 @@ use self::{
     kernels::{KNOWN, Kernel},
     qemu::{Accelerator, Cards, Machine},
     tools::Tools,
-    watch::MachineResult,
+    watch::{Aborted, MachineResult},
 };
 use crate::{
     command,
@@ -38,6 +38,8 @@ use crate::{
 
 /// Machines at a time.
 const AT_A_TIME: usize = 2;
+/// How often a machine is started that aborts, or stalls while booting: it does about once in ten boots.
+const ATTEMPTS: u32 = 4;
 /// Of a matrix, the kernel that scenarios run on that need only one.
 const ONE_KERNEL: &str = "6.12";
 
@@ -375,14 +377,37 @@ impl Job<'_> {
         result.retried(again.run())
     }
 
+    /// Runs it. A QEMU that aborts says nothing about the scenarios that have no result yet: they run in a new machine.
     fn run(&self) -> MachineResult {
-        self.boot().unwrap_or_else(|error| MachineResult {
-            failure: Some(format!("{error:#}")),
-            ..MachineResult::default()
-        })
+        let mut sum = MachineResult::default();
+        let mut task = self.task.clone();
+        for _ in 0..ATTEMPTS {
+            let failed = |error: anyhow::Error| {
+                let failure = MachineResult {
+                    failure: Some(format!("{error:#}")),
+                    ..MachineResult::default()
+                };
+                (failure, None)
+            };
+            let (result, aborted) = self.boot(&task).unwrap_or_else(failed);
+            sum = sum.and(result);
+            let Some(Aborted { why, left }) = aborted else {
+                return sum;
+            };
+            if left.as_ref().is_some_and(Vec::is_empty) {
+                return sum;
+            }
+            task.scenarios = left.unwrap_or(task.scenarios);
+            eprintln!(
+                "{}: the machine ended by itself ({why}); the rest once more",
+                self.kernel.name
+            );
+        }
+        sum.failure = Some(format!("QEMU ended or stalled {ATTEMPTS} times"));
+        sum
     }
 
-    fn boot(&self) -> Result<MachineResult> {
+    fn boot(&self, task: &Task) -> Result<(MachineResult, Option<Aborted>)> {
         let &Self {
             kernel,
             tools,
@@ -391,7 +416,7 @@ impl Job<'_> {
         } = self;
         let at = |extension: &str| PathBuf::from(format!("{}.{extension}", self.files.display()));
         let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
-        initramfs::write(&initramfs, kernel, tools, self.binaries, &self.task)?;
+        initramfs::write(&initramfs, kernel, tools, self.binaries, task)?;
         let igb = kernel
             .modules()
             .join("kernel/drivers/net/ethernet/intel/igb");
@@ -409,7 +434,7 @@ impl Job<'_> {
             console: &console,
             results: &results,
         };
-        let result = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
+        let (result, aborted) = watch::run(&machine, &|line| eprintln!("{}: {line}", kernel.name))?;
         fs::remove_file(&initramfs)?;
         for (name, text) in &result.files {
             let path = at(name);
@@ -424,7 +449,7 @@ impl Job<'_> {
         if failed {
             eprintln!("{}: console kept in {}", kernel.name, console.display());
         }
-        Ok(result)
+        Ok((result, aborted))
     }
 }
 

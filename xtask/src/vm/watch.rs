@@ -17,8 +17,6 @@ use super::qemu::Machine;
 
 /// A machine that says nothing for so long is ended.
 const SILENCE_LIMIT: Duration = Duration::from_mins(1);
-/// How often a machine that aborts or stalls while booting is started again: it does about once in ten boots.
-const ATTEMPTS: u32 = 4;
 /// How often there is something to see.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -145,31 +143,20 @@ impl MachineResult {
     }
 }
 
-/// Runs the machine to its end. An aborted QEMU says nothing about the scenarios: all of it is done again.
-pub fn run(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<MachineResult> {
-    let mut aborts = 0;
-    loop {
-        let mut result = attempt(machine, progress)?;
-        let Err(status) = result.1 else {
-            result.0.aborts = aborts;
-            return Ok(result.0);
-        };
-        aborts += 1;
-        if aborts == ATTEMPTS {
-            result.0.failure = Some(format!("QEMU ended or stalled {ATTEMPTS} times: {status}"));
-            result.0.aborts = aborts;
-            return Ok(result.0);
-        }
-        progress(&format!(
-            "the machine ended by itself ({status}); once more"
-        ));
-    }
+/// QEMU aborted, or the boot stalled: that says nothing about the scenarios that were still to come.
+#[derive(Debug)]
+pub struct Aborted {
+    /// How.
+    pub why: String,
+    /// Scenarios without a result; `None` if the machine never said which it would run.
+    pub left: Option<Vec<String>>,
 }
 
-/// The error is how QEMU ended when it should not have.
-type Ended = std::result::Result<(), String>;
-
-fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineResult, Ended)> {
+/// Runs the machine to its end, or until it aborts.
+pub fn run(
+    machine: &Machine<'_>,
+    progress: &dyn Fn(&str),
+) -> Result<(MachineResult, Option<Aborted>)> {
     let mut running = machine.start()?;
     let began = Instant::now();
     let mut watch = Watch::default();
@@ -213,12 +200,19 @@ fn attempt(machine: &Machine<'_>, progress: &dyn Fn(&str)) -> Result<(MachineRes
     // What happens while the power goes off does not matter.
     let died = ended.filter(|status| !status.success() && !watch.done);
     let died = died.map(|status| {
-        let line = stderr.lines().next().unwrap_or_default();
+        // The first lines are warnings.
+        let line = stderr.lines().last().unwrap_or_default();
         format!("{}: {line}", describe(status))
     });
     let died = died.or_else(|| watch.stalled_boot());
-    let result = watch.finish(began.elapsed(), machine.console);
-    Ok((result, died.map_or(Ok(()), Err)))
+    let Some(why) = died else {
+        return Ok((watch.finish(began.elapsed(), machine.console), None));
+    };
+    let left = watch.booted.then(|| watch.left());
+    let mut result = watch.result;
+    result.seconds = began.elapsed().as_secs_f64();
+    result.aborts = 1;
+    Ok((result, Some(Aborted { why, left })))
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -290,20 +284,29 @@ impl Watch {
         }
     }
 
+    /// What was announced and has no result.
+    fn left(&self) -> Vec<String> {
+        let heard = |name: &String| {
+            self.result
+                .scenarios
+                .iter()
+                .any(|one| one.scenario == *name)
+        };
+        let announced = self.announced.iter();
+        announced.filter(|name| !heard(name)).cloned().collect()
+    }
+
     /// What was announced and never heard of again: its result was lost on the way.
     fn fail_unheard(&mut self) {
-        for scenario in std::mem::take(&mut self.announced) {
-            let heard = self.result.scenarios.iter();
-            if heard.clone().all(|one| one.scenario != scenario) {
-                self.result.scenarios.push(ScenarioResult {
-                    scenario,
-                    outcome: Outcome::Fail,
-                    reason: Some("no result arrived".to_owned()),
-                    flaky: false,
-                    seconds: 0.0,
-                    log: String::new(),
-                });
-            }
+        for scenario in self.left() {
+            self.result.scenarios.push(ScenarioResult {
+                scenario,
+                outcome: Outcome::Fail,
+                reason: Some("no result arrived".to_owned()),
+                flaky: false,
+                seconds: 0.0,
+                log: String::new(),
+            });
         }
     }
 
@@ -419,6 +422,17 @@ mod tests {
         let watch = told(&[BOOT, START_A, PASS_A, garbled, r#"{"kind":"end"}"#]);
         let result = watch.finish(Duration::from_secs(9), Path::new("c"));
         assert_eq!(result.failed_scenarios(), ["b"]);
+    }
+
+    #[test]
+    fn of_a_machine_that_aborts_what_has_no_result_is_left() {
+        let watch = told(&[
+            r#"{"kind":"boot","kernel":"6.1","seconds":2.5,"warnings":[],"scenarios":["a","b","c"]}"#,
+            r#"{"kind":"start","scenario":"a"}"#,
+            r#"{"kind":"result","scenario":"a","outcome":"pass","reason":null,"seconds":1.0,"log":""}"#,
+            r#"{"kind":"start","scenario":"b"}"#,
+        ]);
+        assert_eq!(watch.left(), ["b", "c"]);
     }
 
     #[test]
