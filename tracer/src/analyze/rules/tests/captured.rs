@@ -67,6 +67,12 @@ const ALL: &[Captured] = &[
         &["backlog-overflow"],
         &["ring-overrun", "slow-reader"],
     ),
+    // The busy form of rule 4: nothing is refused.
+    captured(
+        "6.12-full-cpu.json",
+        &["single-cpu"],
+        &["backlog-overflow", "shared-cpu"],
+    ),
     captured(
         "6.12-healthy.json",
         &[],
