@@ -50,7 +50,7 @@ impl Axis {
         }
     }
 
-    const fn shape(self, point: u32) -> Shape {
+    fn shape(self, point: u32) -> Shape {
         let usual = |cpus| Shape {
             sites: 10,
             ..Shape::of(cpus)

@@ -19,6 +19,13 @@ pub const SMALL_MAC: &str = "02:77:00:00:01:03";
 /// NUMA node of the receiving card.
 pub const RECEIVER_NODE: u32 = 1;
 
+/// Address of host number `index` (0 to 15) that the sending card pretends to be. They differ in many bits: with some
+/// keys, cards hash neighbours to one queue.
+#[must_use]
+pub const fn source(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 1, 17 + 13 * index)
+}
+
 /// Until some versions of igb have raised every vector once.
 const WATCHDOG: Duration = Duration::from_millis(2500);
 

@@ -87,7 +87,9 @@ fn port(process: &Process) -> Option<u16> {
         .lines()
         .find(|line| line.split_ascii_whitespace().nth(9) == Some(&inode))?;
     let address = row.split_ascii_whitespace().nth(1)?;
-    u16::from_str_radix(address.split_once(':')?.1, 16).ok()
+    let port = u16::from_str_radix(address.split_once(':')?.1, 16).ok()?;
+    // 0: not connected yet.
+    (port != 0).then_some(port)
 }
 
 /// User and kernel time of a process, ticks.

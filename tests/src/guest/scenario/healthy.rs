@@ -4,11 +4,7 @@
 //! Asserts that at least nine tenths of the packets came (the emulated wire loses some), on both CPUs, that the report
 //! explains all of the kernel's counters, and that no finding is worse than worth knowing.
 
-use std::{
-    net::{Ipv4Addr, UdpSocket},
-    thread,
-    time::Duration,
-};
+use std::{net::UdpSocket, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use nix::{
@@ -20,7 +16,7 @@ use nix::{
 use super::{Scenario, incident::poll_sender_by_threads, need_card, target_cpu::while_read_on};
 use crate::{
     findings,
-    guest::nic::Wire,
+    guest::nic::{self, Wire},
     kept,
     kernel::device_statistic,
     scenario::{Need, note},
@@ -51,7 +47,7 @@ fn healthy() -> Result<()> {
     // Before 5.12 the sending card's softirqs are this host's, too.
     let _ = poll_sender_by_threads(&wire);
     for index in 0..SOURCES {
-        let address = format!("{}/24", source(index));
+        let address = format!("{}/24", nic::source(index));
         wire.sender
             .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
     }
@@ -98,11 +94,6 @@ fn healthy() -> Result<()> {
     Ok(())
 }
 
-/// A host that the sender pretends to be.
-const fn source(index: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 1, 100 + index)
-}
-
 /// Datagrams from all sources in turn; returns how many.
 fn send(wire: &Wire, turns: u64) -> Result<u64> {
     wire.sender.run(|| {
@@ -110,7 +101,7 @@ fn send(wire: &Wire, turns: u64) -> Result<u64> {
         affinity.set(SENDING_CPU)?;
         sched_setaffinity(Pid::from_raw(0), &affinity)?;
         let sockets = (0..SOURCES)
-            .map(|index| UdpSocket::bind((source(index), 0)))
+            .map(|index| UdpSocket::bind((nic::source(index), 0)))
             .collect::<Result<Vec<_>, _>>()?;
         for _ in 0..turns {
             for socket in &sockets {

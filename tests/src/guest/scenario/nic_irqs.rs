@@ -5,11 +5,7 @@
 //! device, queue and NUMA node, and that the packets that NAPI polled are those that the card received. The driver's
 //! watchdog interrupts once in two seconds; what it adds between two readings is the only slack.
 
-use std::{
-    net::{Ipv4Addr, UdpSocket},
-    thread,
-    time::Duration,
-};
+use std::{net::UdpSocket, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -19,7 +15,7 @@ use crate::{
     findings,
     guest::{
         bracket::{Bracket, Counter},
-        nic::{RECEIVER_NODE, Vector, Wire},
+        nic::{self, RECEIVER_NODE, Vector, Wire},
     },
     kernel::device_statistic,
     scenario::{Need, note},
@@ -127,14 +123,9 @@ fn vectors() -> Result<()> {
     Ok(())
 }
 
-/// A host that the sender pretends to be.
-const fn source(index: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 1, 100 + index)
-}
-
 fn be_many(wire: &Wire) -> Result<()> {
     for index in 0..SOURCES {
-        let address = format!("{}/24", source(index));
+        let address = format!("{}/24", nic::source(index));
         wire.sender
             .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
     }
@@ -145,7 +136,7 @@ fn be_many(wire: &Wire) -> Result<()> {
 fn send(wire: &Wire) -> Result<()> {
     wire.sender.run(|| {
         let sockets = (0..SOURCES)
-            .map(|index| UdpSocket::bind((source(index), 0)))
+            .map(|index| UdpSocket::bind((nic::source(index), 0)))
             .collect::<Result<Vec<_>, _>>()?;
         for _ in 0..PACKETS_EACH {
             for socket in &sockets {
