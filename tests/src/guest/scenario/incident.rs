@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    net::{TcpStream, UdpSocket},
+    net::{Ipv4Addr, TcpStream, UdpSocket},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -35,7 +35,7 @@ use nix::{
 use super::{Scenario, need_card, paste, target_cpu::while_read_on};
 use crate::{
     findings,
-    guest::nic::{self, RECEIVER_NODE, Wire},
+    guest::nic::{RECEIVER_NODE, Wire},
     kept::{keep, keep_report},
     kernel::{device_statistic, softnet},
     process::Process,
@@ -118,7 +118,7 @@ impl Incident {
         let wire = Wire::new()?;
         poll_sender_by_threads(&wire)?;
         for index in 0..SOURCES {
-            let address = format!("{}/24", nic::source(index));
+            let address = format!("{}/24", source(index));
             wire.sender
                 .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
         }
@@ -414,6 +414,11 @@ fn cpus_of<'a>(lists: impl IntoIterator<Item = &'a String>) -> Result<BTreeSet<u
         all.extend(cpus::parse_list(list.trim())?);
     }
     Ok(all)
+}
+
+/// A host that the sender pretends to be.
+const fn source(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 1, 100 + index)
 }
 
 /// Who asks Redis.
@@ -731,7 +736,7 @@ fn flood(wire: &Wire, pace: Pace) -> Result<u64> {
         sched_setaffinity(Pid::from_raw(0), &affinity)?;
         let sockets = (0..SOURCES)
             .map(|index| {
-                let socket = UdpSocket::bind((nic::source(index), 0))?;
+                let socket = UdpSocket::bind((source(index), 0))?;
                 setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
                 Ok(socket)
             })
