@@ -59,7 +59,7 @@ pub struct CpuCounters {
     // What every NET_RX run touches comes first, in as few cache lines as it fits.
     /// Kernel side only: oldest raise of `NET_RX` not served yet, 0 if none.
     pub net_rx_raised_ns: u64,
-    /// Kernel side only: entry of the current softirq, 0 outside.
+    /// Kernel side only: entry of the current softirq, 0 outside; of a measured `NET_RX` run `run_began_ns` is.
     pub softirq_began_ns: u64,
     /// Kernel side only: begin of the current `NET_RX` run.
     pub run_began_ns: u64,
@@ -75,14 +75,16 @@ pub struct CpuCounters {
     pub known_task: u64,
     /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
     pub napi_address: u64,
+    /// Kernel side only: turns the pointer to a dropped packet's device into a number.
+    pub device_address: u64,
     /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
     pub backlog_skb: u64,
     /// Kernel side only: 1 inside a `NET_RX` run.
     pub in_net_rx: u32,
-    /// Kernel side only: 1 if the current run is in ksoftirqd.
-    pub in_ksoftirqd: u32,
     /// Kernel side only: 1 if that is ksoftirqd.
     pub known_is_ksoftirqd: u32,
+    /// Pads to 8 bytes.
+    pub reserved: u32,
     /// Kernel side only: 1 while a [`DropLine`] of this CPU is being claimed.
     pub claiming: u32,
     /// `NET_RX` runs that ended.
@@ -232,8 +234,10 @@ pub struct DropLine {
     pub key: DropKey,
     /// Drops that are not in the hash.
     pub counters: DropCounters,
-    /// Pads the entry to a cache line.
-    pub reserved: [u64; 2],
+    /// Kernel side only: address of the key's device, 0 if it has none or it was not looked at.
+    pub device: u64,
+    /// Kernel side only: jiffies when the device at this address was last seen to be the key's.
+    pub confirmed_jiffies: u64,
 }
 
 impl CpuCounters {
@@ -272,12 +276,13 @@ impl CpuCounters {
         run_began_jiffies: 0,
         run_polled_jiffies: 0,
         napi_address: 0,
+        device_address: 0,
         woken_jiffies: 0,
         in_net_rx: 0,
-        in_ksoftirqd: 0,
         known_task: 0,
         known_is_ksoftirqd: 0,
         claiming: 0,
+        reserved: 0,
         backlog_skb: 0,
         backlog_target: 0,
         limits: [DetailLimit { window: 0, used: 0 }; crate::event::KINDS],

@@ -10,36 +10,33 @@ const MAX_BITS: u32 = 40;
 /// Number of buckets of one histogram.
 pub const BUCKETS: usize = ((MAX_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
 
-/// Position of the highest set bit, by halving: the BPF instruction set has no such instruction
-/// before v4 and LLVM's own expansion is twice as long.
+/// Position of the highest set bit of each byte.
+static LOG2: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 1;
+    while byte < 256 {
+        table[byte] = (byte as u32).ilog2() as u8;
+        byte += 1;
+    }
+    table
+};
+
+/// Position of the highest set bit, by the highest byte that is not 0: the BPF instruction set has no such instruction
+/// before v4, and LLVM's own expansion is long.
 #[expect(
     clippy::inline_always,
     reason = "a call in a BPF program costs more than the body"
 )]
 #[inline(always)]
-const fn ilog2(mut v: u64) -> u32 {
-    let mut r = 0;
-    if v >> 32 != 0 {
-        v >>= 32;
-        r += 32;
-    }
-    if v >> 16 != 0 {
-        v >>= 16;
-        r += 16;
-    }
-    if v >> 8 != 0 {
-        v >>= 8;
-        r += 8;
-    }
-    if v >> 4 != 0 {
-        v >>= 4;
-        r += 4;
-    }
-    if v >> 2 != 0 {
-        v >>= 2;
-        r += 2;
-    }
-    r + (v >> 1 != 0) as u32
+fn ilog2(v: u64) -> u32 {
+    let base = if v < 1 << 16 {
+        if v < 1 << 8 { 0 } else { 8 }
+    } else if v < 1 << 32 {
+        if v < 1 << 24 { 16 } else { 24 }
+    } else {
+        32
+    };
+    base + u32::from(LOG2[(v >> base & 0xff) as usize])
 }
 
 /// Bucket that `value` falls into, always below [`BUCKETS`].
@@ -53,7 +50,7 @@ const fn ilog2(mut v: u64) -> u32 {
 )]
 #[inline(always)]
 #[must_use]
-pub const fn bucket(value: u64) -> usize {
+pub fn bucket(value: u64) -> usize {
     if value < 1 << SUB_BITS {
         return value as usize;
     }

@@ -46,6 +46,8 @@ pub struct Layout {
     pub irqaction_next: u32,
     /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 (5.17), 4 (6.13).
     pub kfree_skb_args: u32,
+    /// 1: the kernel runs no program of a tracepoint where it interrupts itself (6.1).
+    pub guarded: u32,
     /// Possible CPUs, the length of the array `CPUS`.
     pub cpus: u32,
     /// IRQ numbers a CPU has room for in `IRQS`.
@@ -90,6 +92,7 @@ impl Layout {
         napi_id: ABSENT,
         irqaction_next: ABSENT,
         kfree_skb_args: 0,
+        guarded: 0,
         cpus: 0,
         irqs: 0,
         details: 0,
@@ -103,7 +106,7 @@ impl Layout {
     };
 }
 
-/// Settings that may change while the programs run; array `SETTINGS`, entry 0.
+/// Settings that may change while the programs run; the global `SETTINGS`, alone in the map `.bss`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {

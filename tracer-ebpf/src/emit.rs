@@ -28,11 +28,17 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// Whether details of `kind` were asked for.
+#[inline(always)]
+pub(crate) fn asked_for(kind: Kind) -> bool {
+    layout!(details) & (1 << kind as u32) != 0
+}
+
 /// Whether a detail of `kind` was asked for and is within the rate. Needs no clock: the window is
 /// counted in jiffies.
 #[inline(always)]
 pub(crate) fn wanted(counters: &mut CpuCounters, kind: Kind) -> bool {
-    if layout!(details) & (1 << kind as u32) == 0 {
+    if !asked_for(kind) {
         return false;
     }
     let burst = layout!(detail_burst);

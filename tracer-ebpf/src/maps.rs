@@ -31,12 +31,16 @@ pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCounters> =
 /// Drops of the keys that a CPU met first, which need no hash. By CPU id × [`DROP_LINES`] + line.
 #[map]
 static LINES: Array<DropLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// What may change while the programs run.
-#[map]
-static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Details.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What may change while the programs run; all that the map `.bss` holds.
+#[unsafe(no_mangle)]
+static mut SETTINGS: Settings = Settings {
+    netdev_budget: 0,
+    netdev_budget_jiffies: 0,
+};
 
 /// Replaced before the object is loaded, then frozen: the verifier prunes on these values.
 #[unsafe(no_mangle)]
@@ -97,9 +101,17 @@ pub(crate) fn drop_line(cpu: u32, hash: u32) -> Option<&'static mut DropLine> {
     }
 }
 
-/// Current settings.
+/// One value of [`SETTINGS`]. Volatile: user space may write it at any time; each is read whole.
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: a static that exists and is aligned; only user space writes it.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings_ptr()).$field) }
+    };
+}
+pub(crate) use setting;
+
+/// For the macro [`setting`] only.
 #[inline(always)]
-pub(crate) fn settings() -> Option<Settings> {
-    // SAFETY: user space may write the two words at any time; each is read whole.
-    unsafe { Some(core::ptr::read_volatile(SETTINGS.get_ptr(0)?)) }
+pub(crate) fn settings_ptr() -> *const Settings {
+    &raw const SETTINGS
 }

@@ -81,22 +81,36 @@ pub(crate) fn add_atomically(counter: &mut u64, n: u64) {
     }
 }
 
-/// Adds one to `histogram`'s bucket of `value`. The bound is checked where the verifier sees it:
-/// the compiler can prove what the verifier cannot, and would leave the check out.
+/// Makes `max` at least `value`: no store in the common case.
+#[inline(always)]
+pub(crate) fn raise_to(max: &mut u64, value: u64) {
+    if value > *max {
+        *max = value;
+    }
+}
+
+/// Adds one to `histogram`'s bucket of `value`.
 #[inline(always)]
 pub(crate) fn count(histogram: &mut [u64; hist::BUCKETS], value: u64) {
+    if let Some(n) = at(histogram, hist::bucket(value) as u64) {
+        *n += 1;
+    }
+}
+
+/// Element `index`, below 2^16. The bound is checked where the verifier sees it: the compiler can prove what the verifier
+/// cannot, and would leave the check out, or check a copy.
+#[inline(always)]
+pub(crate) fn at<T, const N: usize>(array: &mut [T; N], index: u64) -> Option<&mut T> {
     #[cfg_attr(
         not(target_arch = "bpf"),
         expect(unused_mut, reason = "the BPF barrier writes it")
     )]
-    let mut bucket = hist::bucket(value) as u64;
-    // SAFETY: a mask that changes no bucket number; it makes the value unknown to the compiler. It has
+    let mut index = index;
+    // SAFETY: a mask that changes no index; it makes the value unknown to the compiler. It has
     // to be an instruction: the kernel refuses line information that points at none.
     #[cfg(target_arch = "bpf")]
     unsafe {
-        core::arch::asm!("{b} &= 0xffff", b = inout(reg) bucket);
+        core::arch::asm!("{i} &= 0xffff", i = inout(reg) index);
     }
-    if let Some(n) = histogram.get_mut(bucket as usize) {
-        *n += 1;
-    }
+    array.get_mut(index as usize)
 }

@@ -15,10 +15,10 @@ use tracer_common::{
 };
 
 use crate::{
-    emit::{now, send, wanted},
+    emit::{jiffies, now, send, wanted},
     log_line,
     maps::{self, DROPS, layout, this_cpu},
-    read::{self, Direct, Helper, Read, add_atomically, arg},
+    read::{self, Direct, Helper, Read, add_atomically, address, arg},
 };
 
 const ETH_P_IP: u32 = 0x0800;
@@ -30,20 +30,57 @@ const IPPROTO_UDP: u8 = 17;
 fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     let skb = arg(ctx.as_ptr(), 0) as *const u8;
     let location = arg(ctx.as_ptr(), 1);
-    let args = layout!(kfree_skb_args);
-    let reason = if args >= 3 {
+    let reason = if layout!(kfree_skb_args) >= 3 {
         arg(ctx.as_ptr(), 2) as u32
     } else {
         NO_REASON
     };
     let (cpu, counters) = this_cpu()?;
-
     let len = R::field::<u32>(skb, layout!(skb_len)).unwrap_or(0);
     let protocol = R::field::<u16>(skb, layout!(skb_protocol)).unwrap_or(0);
-    let dev = device::<R>(skb);
+    let seen = Seen {
+        location,
+        reason,
+        protocol: u32::from(u16::from_be(protocol)),
+        target_cpu: target(skb, reason, counters),
+        len,
+    };
+    let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(core::ptr::null());
+    let line = line_of(cpu, counters, &seen, dev)?;
+    if is_of(line, &seen, dev) {
+        add(&mut line.counters, len);
+        if wanted(counters, Kind::Drop) {
+            detail::<R>(cpu, counters, skb, dev, line.key, len);
+        }
+        return Some(());
+    }
+    drop_unknown::<R>(ctx, cpu, counters, skb, dev, &seen)
+}
+
+/// What a drop tells without a look at its device.
+struct Seen {
+    location: u64,
+    reason: u32,
+    protocol: u32,
+    target_cpu: u32,
+    len: u32,
+}
+
+/// A drop whose device has to be looked at: the first of its key in this jiffy, one without a device, or one of a key
+/// that has no line.
+#[inline(always)]
+fn drop_unknown<R: Read>(
+    ctx: &impl EbpfContext,
+    cpu: u32,
+    counters: &mut CpuCounters,
+    skb: *const u8,
+    dev: *const u8,
+    seen: &Seen,
+) -> Option<()> {
+    let dev = device::<R>(dev);
     let (ifindex, net) = if dev.is_null() {
         let ifindex = R::field(skb, layout!(skb_iif)).unwrap_or(0);
-        let mut sk = if args >= 4 {
+        let mut sk = if layout!(kfree_skb_args) >= 4 {
             arg(ctx.as_ptr(), 3) as *const u8
         } else {
             core::ptr::null()
@@ -60,50 +97,94 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     };
     let net = net.unwrap_or(core::ptr::null());
     let key = DropKey {
-        location,
-        reason,
+        location: seen.location,
+        reason: seen.reason,
         ifindex,
         netns: R::field(net, layout!(net_inum)).unwrap_or(0),
-        target_cpu: target(skb, reason, counters),
-        protocol: u32::from(u16::from_be(protocol)),
+        target_cpu: seen.target_cpu,
+        protocol: seen.protocol,
         reserved: 0,
     };
-    if let Some(drops) = line(cpu, &key).or_else(|| entry(cpu, counters, &key)) {
-        add_atomically(&mut drops.packets, 1);
-        add_atomically(&mut drops.bytes, u64::from(len));
+    let line = line_of(cpu, counters, seen, dev)?;
+    if has_key(line, &key) {
+        confirm(line, dev);
+        add(&mut line.counters, seen.len);
+    } else if let Some(drops) = entry(counters, line, &key) {
+        add(drops, seen.len);
     } else {
         add_atomically(&mut counters.drop_table_full, 1);
         log_line!(ctx, "cpu {}: drop table full", cpu);
     }
     if wanted(counters, Kind::Drop) {
-        detail::<R>(cpu, counters, skb, dev, key, len);
+        detail::<R>(cpu, counters, skb, dev, key, seen.len);
     }
     Some(())
 }
 
-/// The line that `key` may have.
+/// One packet more. Since 6.1 a program is not run where it interrupts itself; before, a packet can be freed in process
+/// context and in the softirq that interrupts it.
 #[inline(always)]
-fn line_of(cpu: u32, key: &DropKey) -> Option<&'static mut DropLine> {
-    let hash = key.location ^ u64::from(key.ifindex) << 32 ^ u64::from(key.target_cpu) << 16;
+fn add(drops: &mut DropCounters, len: u32) {
+    if layout!(guarded) != 0 {
+        drops.packets += 1;
+        drops.bytes += u64::from(len);
+    } else {
+        add_atomically(&mut drops.packets, 1);
+        add_atomically(&mut drops.bytes, u64::from(len));
+    }
+}
+
+/// The line that a drop of what was `seen` at `dev` may have.
+#[inline(always)]
+fn line_of(
+    cpu: u32,
+    counters: &mut CpuCounters,
+    seen: &Seen,
+    dev: *const u8,
+) -> Option<&'static mut DropLine> {
+    let dev = address(dev, &mut counters.device_address);
+    let hash = seen.location ^ dev ^ u64::from(seen.target_cpu) << 32;
     maps::drop_line(cpu, (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u32)
 }
 
-/// What `key` counts on `cpu` without the hash; `None` if its line is free or another's.
+/// Whether `line` counts what was `seen`, as far as can be told without a look at the device: that this address is the
+/// device's was seen in this jiffy. A device that goes lets a grace period of RCU pass before its memory is another's.
 #[inline(always)]
-fn line(cpu: u32, key: &DropKey) -> Option<&'static mut DropCounters> {
-    let line = line_of(cpu, key)?;
+fn is_of(line: &DropLine, seen: &Seen, dev: *const u8) -> bool {
+    // SAFETY: a valid reference; volatile, for another program may interrupt this one and write.
+    let device = unsafe { core::ptr::read_volatile(&raw const line.device) };
+    !dev.is_null()
+        && dev as u64 == device
+        && line.key.location == seen.location
+        && line.key.reason == seen.reason
+        && line.key.protocol == seen.protocol
+        && line.key.target_cpu == seen.target_cpu
+        && line.confirmed_jiffies == jiffies()
+}
+
+/// Notes that the device of `line` is at `dev`, or that it has none.
+#[inline(always)]
+fn confirm(line: &mut DropLine, dev: *const u8) {
+    // SAFETY: valid references; volatile keeps the order: an interrupting program finds both or no device.
+    unsafe {
+        core::ptr::write_volatile(&raw mut line.device, 0);
+        core::ptr::write_volatile(&raw mut line.confirmed_jiffies, jiffies());
+        core::ptr::write_volatile(&raw mut line.device, dev as u64);
+    }
+}
+
+/// Whether `line` is that of `key`.
+#[inline(always)]
+fn has_key(line: &DropLine, key: &DropKey) -> bool {
     // SAFETY: a key is 32 bytes without padding, aligned to 8. Volatile, or the compiler compares smaller pieces.
     let words = |key: *const DropKey| unsafe { core::ptr::read_volatile(key.cast::<[u64; 4]>()) };
-    (words(&raw const line.key) == words(key)).then_some(&mut line.counters)
+    words(&raw const line.key) == words(key)
 }
 
 /// Makes a free line that of `key`, for the drops to come. A program that interrupts this one, before 6.1, sees that a
 /// line is being claimed, or has claimed it before this one looked: it ends before this one goes on.
 #[inline(always)]
-fn claim(cpu: u32, counters: &mut CpuCounters, key: &DropKey) {
-    let Some(line) = line_of(cpu, key) else {
-        return;
-    };
+fn claim(counters: &mut CpuCounters, line: &mut DropLine, key: &DropKey) {
     let (location, claiming) = (&raw mut line.key.location, &raw mut counters.claiming);
     // SAFETY: valid references; volatile keeps the order, which an interrupting program and the reader rely on.
     unsafe {
@@ -125,25 +206,28 @@ fn claim(cpu: u32, counters: &mut CpuCounters, key: &DropKey) {
 
 /// The table's entry for `key`, made if need be; `None` if the table is full. Only what the table has gets a line.
 #[inline(always)]
-fn entry(cpu: u32, counters: &mut CpuCounters, key: &DropKey) -> Option<&'static mut DropCounters> {
+fn entry(
+    counters: &mut CpuCounters,
+    line: &mut DropLine,
+    key: &DropKey,
+) -> Option<&'static mut DropCounters> {
     let found = DROPS.get_ptr_mut(key).or_else(|| {
         // Another CPU may have been faster: then this fails and the entry is there.
         let _ = DROPS.insert(key, DropCounters::ZERO, u64::from(BPF_NOEXIST));
         DROPS.get_ptr_mut(key)
     })?;
-    claim(cpu, counters, key);
+    claim(counters, line, key);
     // SAFETY: entries are never removed; this CPU's value is written by this CPU only, atomically
     // where the program can interrupt itself.
     unsafe { found.as_mut() }
 }
 
-/// `skb->dev`, or null. Other things share its place: UDP's notes while a packet waits in a socket
-/// (`udp_skb_scratch`), a link of the tree while it waits in TCP's out-of-order queue (`rbnode`). So
+/// `dev`, which was found in `skb->dev`, or null. Other things share its place: UDP's notes while a packet waits in a
+/// socket (`udp_skb_scratch`), a link of the tree while it waits in TCP's out-of-order queue (`rbnode`). So
 /// the device has to prove that it is one: its first transmit queue points back at it.
 #[inline(always)]
-fn device<R: Read>(skb: *const u8) -> *const u8 {
+fn device<R: Read>(dev: *const u8) -> *const u8 {
     let null = core::ptr::null();
-    let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(null);
     let queue = R::field::<*const u8>(dev, layout!(dev_tx)).unwrap_or(null);
     let back = R::field::<*const u8>(queue, layout!(txq_dev)).unwrap_or(null);
     if back == dev { dev } else { null }

@@ -13,9 +13,9 @@ use tracer_common::{
 };
 
 use crate::{
-    emit::{jiffies, now, send, wanted},
-    maps::{settings, this_cpu},
-    read::count,
+    emit::{asked_for, jiffies, now, send, wanted},
+    maps::{setting, this_cpu},
+    read::{count, raise_to},
 };
 
 /// Value of `run_polled_jiffies` before the first poll: jiffies never are 0, they begin five minutes below 2^32.
@@ -26,22 +26,28 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     let raised_ns = core::mem::take(&mut counters.net_rx_raised_ns);
     // What gets this far was not refused: a later drop of the same packet is no drop of the backlog.
     counters.backlog_skb = 0;
-    counters.run_wait_ns = UNKNOWN_NS;
+    let mut known_wait_ns = UNKNOWN_NS;
     // A raise after `time_ns` was read, by an interrupt in between, is not the one that this run serves.
     if raised_ns != 0 && raised_ns <= time_ns {
         let wait_ns = time_ns - raised_ns;
-        counters.run_wait_ns = wait_ns;
-        counters.net_rx_wait_max_ns = counters.net_rx_wait_max_ns.max(wait_ns);
+        known_wait_ns = wait_ns;
+        raise_to(&mut counters.net_rx_wait_max_ns, wait_ns);
         count(&mut counters.net_rx_wait_hist, wait_ns);
+    }
+    if asked_for(Kind::NetRx) {
+        counters.run_wait_ns = known_wait_ns;
     }
     counters.run_began_ns = time_ns;
     counters.run_packets = 0;
     counters.run_began_jiffies = jiffies();
     counters.run_polled_jiffies = NOT_POLLED;
-    counters.in_ksoftirqd = u32::from(in_ksoftirqd(counters));
-    counters.net_rx_nested += u64::from(counters.in_net_rx);
+    if counters.in_net_rx != 0 {
+        counters.net_rx_nested += 1;
+    }
     counters.in_net_rx = 1;
-    counters.ksoftirqd_runs += u64::from(counters.in_ksoftirqd);
+    if in_ksoftirqd(counters) {
+        counters.ksoftirqd_runs += 1;
+    }
 }
 
 /// ksoftirqd/N is the current task. No process can be mistaken for it: a user task of that name
@@ -68,29 +74,30 @@ fn is_named_ksoftirqd() -> bool {
     })
 }
 
+/// Its duration, ns; `None` if no begin was seen.
 #[inline(always)]
-pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<()> {
+pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<u64> {
     if core::mem::take(&mut counters.in_net_rx) == 0 {
         return None;
     }
     let run_ns = time_ns.saturating_sub(counters.run_began_ns);
-    counters.net_rx_run_max_ns = counters.net_rx_run_max_ns.max(run_ns);
+    raise_to(&mut counters.net_rx_run_max_ns, run_ns);
     count(&mut counters.net_rx_run_hist, run_ns);
     counters.net_rx_ns += run_ns;
     counters.net_rx_runs += 1;
     counters.packets += counters.run_packets;
     // As net_rx_action decides after each poll: first the packets, then the time. A run without a poll, which only
     // sends the IPIs of RPS, ends by itself whatever the limits are.
-    let settings = settings()?;
     let polled = counters.run_polled_jiffies != NOT_POLLED;
     let polled_jiffies = counters
         .run_polled_jiffies
         .wrapping_sub(counters.run_began_jiffies);
-    let mut flags = counters.in_ksoftirqd * IN_KSOFTIRQD;
-    if polled && counters.run_packets >= settings.netdev_budget {
+    // The task is the one that the run began in.
+    let mut flags = counters.known_is_ksoftirqd * IN_KSOFTIRQD;
+    if polled && counters.run_packets >= setting!(netdev_budget) {
         flags |= BUDGET_EXHAUSTED;
         counters.budget_exhausted += 1;
-    } else if polled && polled_jiffies >= settings.netdev_budget_jiffies {
+    } else if polled && polled_jiffies >= setting!(netdev_budget_jiffies) {
         flags |= TIME_EXHAUSTED;
         counters.time_exhausted += 1;
     }
@@ -103,7 +110,7 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
         };
         send(counters, Kind::NetRx, cpu, time_ns, body);
     }
-    Some(())
+    Some(run_ns)
 }
 
 #[inline(always)]
@@ -118,7 +125,8 @@ fn action_entry() -> Option<()> {
 fn action_exit() -> Option<()> {
     let time_ns = now();
     let (cpu, counters) = this_cpu()?;
-    end(cpu, counters, time_ns)
+    end(cpu, counters, time_ns)?;
+    Some(())
 }
 
 #[fentry(function = "net_rx_action")]

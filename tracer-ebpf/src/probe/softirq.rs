@@ -12,7 +12,7 @@ use super::net_rx;
 use crate::{
     emit::now,
     maps::{layout, this_cpu},
-    read::arg,
+    read::{arg, at},
 };
 
 /// Only the oldest raise that has not been served yet matters.
@@ -32,10 +32,11 @@ fn raise(vector: u32) -> Option<()> {
 fn entry(vector: u32) -> Option<()> {
     let time_ns = now();
     let (_, counters) = this_cpu()?;
-    counters.softirq_began_ns = time_ns;
-    counters.softirqs.get_mut(vector as usize)?.runs += 1;
+    at(&mut counters.softirqs, vector.into())?.runs += 1;
     if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
         net_rx::begin(counters, time_ns);
+    } else {
+        counters.softirq_began_ns = time_ns;
     }
     Some(())
 }
@@ -44,12 +45,13 @@ fn entry(vector: u32) -> Option<()> {
 fn exit(vector: u32) -> Option<()> {
     let time_ns = now();
     let (cpu, counters) = this_cpu()?;
+    if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
+        counters.softirqs[NET_RX as usize].ns += net_rx::end(cpu, counters, time_ns)?;
+        return Some(());
+    }
     let began_ns = core::mem::take(&mut counters.softirq_began_ns);
     if began_ns != 0 {
-        counters.softirqs.get_mut(vector as usize)?.ns += time_ns.saturating_sub(began_ns);
-    }
-    if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
-        net_rx::end(cpu, counters, time_ns);
+        at(&mut counters.softirqs, vector.into())?.ns += time_ns.saturating_sub(began_ns);
     }
     Some(())
 }

@@ -303,7 +303,7 @@ impl<'a> Attempt<'a> {
                 row.via = hook.replaced_by.map(str::to_owned);
             }
         }
-        let settings = take(&mut self.ebpf, "SETTINGS")?;
+        let settings = take(&mut self.ebpf, ".bss")?;
         let mut settings = Array::try_from(settings)?;
         settings.set(0, PodSettings(start.settings), 0)?;
         let details = Details::new(take(&mut self.ebpf, "EVENTS")?)?;

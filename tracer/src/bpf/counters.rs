@@ -15,7 +15,7 @@ use aya::{
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_common::{
     counter::{
-        CpuCounters, DROP_LINES, DropCounters, DropLine, IrqCounters, NAPI_SLOTS, NET_RX,
+        CpuCounters, DROP_LINES, DropCounters, DropKey, DropLine, IrqCounters, NAPI_SLOTS, NET_RX,
         NapiCounters,
     },
     layout::Layout,
@@ -62,10 +62,7 @@ impl Counters {
                 .zip(values.iter().map(|value| value.0))
                 .filter(|(_, drops)| drops.packets != 0);
             for (cpu, drops) in per_cpu {
-                let sum = traced.drops.entry(key.0).or_default();
-                let sum = sum.entry(cpu).or_insert(DropCounters::ZERO);
-                sum.packets += drops.packets;
-                sum.bytes += drops.bytes;
+                add(&mut traced, key.0, cpu, drops);
             }
         }
         Ok(traced)
@@ -81,6 +78,14 @@ impl Counters {
     pub fn read_irqs(&self, irqs: impl IntoIterator<Item = u32>, traced: &mut Traced) {
         self.arrays.read_irqs(irqs, traced);
     }
+}
+
+/// Adds to the drops of `key` on `cpu`: it may have an entry in the hash and, in rare cases, two lines.
+fn add(traced: &mut Traced, key: DropKey, cpu: u32, drops: DropCounters) {
+    let of_key = traced.drops.entry(key).or_default();
+    let sum = of_key.entry(cpu).or_insert(DropCounters::ZERO);
+    sum.packets += drops.packets;
+    sum.bytes += drops.bytes;
 }
 
 /// Bytes of all counter maps on a host of so many CPUs, interrupt numbers and rows of drops, what the kernel keeps about
@@ -139,11 +144,7 @@ impl Arrays {
             let lines = DROP_LINES as usize;
             let lines = (0..lines).map(|line| self.lines.get(cpu * lines + line));
             for line in lines.filter(|line| line.key.location != 0 && line.counters.packets != 0) {
-                traced
-                    .drops
-                    .entry(line.key)
-                    .or_default()
-                    .insert(id, line.counters);
+                add(&mut traced, line.key, id, line.counters);
             }
         }
         traced

@@ -38,6 +38,9 @@ pub struct KernelFacts {
     pub has_enqueue_to_backlog: bool,
     /// Function `net_rx_action` likewise.
     pub has_net_rx_action: bool,
+    /// Tracepoint programs that would interrupt themselves are not run (6.1). Its sign is the function that counts the runs
+    /// left out, made for it.
+    pub guards_tracepoints: bool,
     /// Names of drop reasons.
     pub reasons: DropReasons,
 }
@@ -144,6 +147,8 @@ impl KernelFacts {
                 kind::FUNC => {
                     facts.has_enqueue_to_backlog |= btf.is_named(&found, "enqueue_to_backlog");
                     facts.has_net_rx_action |= btf.is_named(&found, "net_rx_action");
+                    facts.guards_tracepoints |=
+                        btf.is_named(&found, "bpf_prog_inc_misses_counter");
                 }
                 _ => {}
             }
@@ -157,11 +162,12 @@ impl KernelFacts {
         self.reasons.name(value)
     }
 
-    /// Sets the offsets, `kfree_skb_args` and `backlog_reason` of `layout`. Where BTF does not tell the number of arguments,
+    /// Sets the offsets, `kfree_skb_args`, `guarded` and `backlog_reason` of `layout`. Where BTF does not tell the number of arguments,
     /// it is 2, which every kernel has.
     pub fn fill(&self, layout: &mut Layout) {
         self.offsets.fill(layout);
         layout.kfree_skb_args = self.kfree_skb_args.unwrap_or(2);
+        layout.guarded = u32::from(self.guards_tracepoints);
         layout.backlog_reason = self.reasons.value("CPU_BACKLOG").unwrap_or(ABSENT);
     }
 }

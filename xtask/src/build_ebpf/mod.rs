@@ -131,6 +131,9 @@ fn command(
         &format!("linker={linker}"),
         "-C",
         "link-arg=--btf",
+        // Arithmetic and jumps of 32 bits (5.1): without them every u32 costs two shifts.
+        "-C",
+        "target-cpu=v3",
     ]
     .join("\x1f");
     command

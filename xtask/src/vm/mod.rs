@@ -38,7 +38,7 @@ use crate::{
 
 /// Machines at a time.
 const AT_A_TIME: usize = 2;
-/// How often a machine is started that aborts, or stalls while booting: it does about once in ten boots.
+/// How often a machine is started that aborts, falls silent, or stalls while booting: it does about once in ten boots.
 const ATTEMPTS: u32 = 4;
 /// Of a matrix, the kernel that scenarios run on that need only one.
 const ONE_KERNEL: &str = "6.12";
@@ -399,11 +399,11 @@ impl Job<'_> {
             }
             task.scenarios = left.unwrap_or(task.scenarios);
             eprintln!(
-                "{}: the machine ended by itself ({why}); the rest once more",
+                "{}: the machine is of no more use ({why}); the rest in a new one",
                 self.kernel.name
             );
         }
-        sum.failure = Some(format!("QEMU ended or stalled {ATTEMPTS} times"));
+        sum.failure = Some(format!("QEMU ended, stalled or fell silent {ATTEMPTS} times"));
         sum
     }
 

@@ -80,7 +80,7 @@ pub struct MachineResult {
     pub files: Vec<(String, String)>,
     /// Why the machine as such failed.
     pub failure: Option<String>,
-    /// How often it aborted or stalled and was started again.
+    /// How often it aborted, stalled or fell silent and was started again.
     pub aborts: u32,
 }
 
@@ -143,7 +143,8 @@ impl MachineResult {
     }
 }
 
-/// QEMU aborted, or the boot stalled: that says nothing about the scenarios that were still to come.
+/// QEMU aborted, the boot stalled, or the machine fell silent: that says nothing about the scenarios that were still to
+/// come.
 #[derive(Debug)]
 pub struct Aborted {
     /// How.
@@ -204,7 +205,9 @@ pub fn run(
         let line = stderr.lines().last().unwrap_or_default();
         format!("{}: {line}", describe(status))
     });
-    let died = died.or_else(|| watch.stalled_boot());
+    let died = died
+        .or_else(|| watch.stalled_boot())
+        .or_else(|| watch.hung_scenario(began.elapsed()));
     let Some(why) = died else {
         return Ok((watch.finish(began.elapsed(), machine.console), None));
     };
@@ -240,6 +243,28 @@ impl Watch {
     fn stalled_boot(&self) -> Option<String> {
         let line = self.stalled.first().filter(|_| !self.booted)?;
         Some(format!("the boot stalled: {line}"))
+    }
+
+    /// The machine fell silent with a scenario, which has failed. Those after it can do nothing for it.
+    fn hung_scenario(&mut self, at: Duration) -> Option<String> {
+        let why = format!("silent for {} s", SILENCE_LIMIT.as_secs());
+        (self.hung && self.fail_running(&why, at)).then_some(why)
+    }
+
+    /// Fails the scenario that runs; false if there is none.
+    fn fail_running(&mut self, why: &str, at: Duration) -> bool {
+        let Some((scenario, since)) = self.running.take() else {
+            return false;
+        };
+        self.result.scenarios.push(ScenarioResult {
+            scenario,
+            outcome: Outcome::Fail,
+            reason: Some(why.to_owned()),
+            flaky: false,
+            seconds: at.saturating_sub(since).as_secs_f64(),
+            log: String::new(),
+        });
+        true
     }
 
     fn record(&mut self, line: &str, at: Duration, progress: &dyn Fn(&str)) {
@@ -326,17 +351,8 @@ impl Watch {
         } else {
             None
         };
-        if let Some(failure) = &failure
-            && let Some((scenario, since)) = self.running.take()
-        {
-            self.result.scenarios.push(ScenarioResult {
-                scenario,
-                outcome: Outcome::Fail,
-                reason: Some(failure.clone()),
-                flaky: false,
-                seconds: at.saturating_sub(since).as_secs_f64(),
-                log: String::new(),
-            });
+        if let Some(failure) = &failure {
+            self.fail_running(failure, at);
         }
         if failure.is_none() {
             self.fail_unheard();
@@ -433,6 +449,18 @@ mod tests {
             r#"{"kind":"start","scenario":"b"}"#,
         ]);
         assert_eq!(watch.left(), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_machine_that_falls_silent_fails_its_scenario_and_leaves_the_others() {
+        let mut watch = told(&[BOOT, START_A]);
+        assert_eq!(watch.hung_scenario(Duration::from_secs(70)), None);
+        watch.hung = true;
+        let why = watch.hung_scenario(Duration::from_secs(70));
+        assert_eq!(why.as_deref(), Some("silent for 60 s"));
+        assert_eq!(watch.left(), ["b"]);
+        assert_eq!(watch.result.failed_scenarios(), ["a"]);
+        assert_eq!(watch.hung_scenario(Duration::from_secs(70)), None);
     }
 
     #[test]
