@@ -14,7 +14,11 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Advice, setting::Setting, topology::Vector},
+    model::{
+        finding::Advice,
+        setting::{FLOW_ENTRIES, Setting},
+        topology::Vector,
+    },
     report::number::{self, of},
 };
 
@@ -369,8 +373,7 @@ fn rps(case: Case<'_>, advice: Advice, device: &str, cpus: &[u32]) -> Advice {
 
 /// Flows to the CPU of their reader; only where nothing is set up yet and all of it can be undone.
 fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
-    const TABLE: &str = "net.core.rps_sock_flow_entries";
-    let now = case.sysctl(TABLE)?;
+    let now = case.sysctl(FLOW_ENTRIES)?;
     let queues = &case.host.devices.get(device)?.rx_queues;
     let is_off = queues.values().all(|queue| queue.rps_flow_cnt == Some(0));
     // What is set is not made smaller.
@@ -378,7 +381,9 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         return None;
     }
     let entries = now.max(FLOWS);
-    let each = (entries / queues.len() as u64).max(1).to_string();
+    // The kernel would round it up.
+    let each = (entries / queues.len() as u64).max(1);
+    let each = each.checked_next_power_of_two()?.to_string();
     let count = |queue: &crate::model::topology::RxQueue| Some(queue.rps_flow_cnt?.to_string());
     let (flows, back) = rx_queues(case, device, "rps_flow_cnt", &each, count);
     let set = |queue: &u32| {
@@ -386,7 +391,7 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         let queue = *queue;
         (Setting::RpsFlowCount { device, queue }, each.clone())
     };
-    let changes = [(Setting::sysctl(TABLE), entries.to_string())]
+    let changes = [(Setting::sysctl(FLOW_ENTRIES), entries.to_string())]
         .into_iter()
         .chain(queues.keys().map(set));
     let advice = step(
@@ -397,11 +402,11 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         advice
             .command(format!(
                 "{}; {flows}",
-                sysctl(case, TABLE, &entries.to_string())
+                sysctl(case, FLOW_ENTRIES, &entries.to_string())
             ))
             .undo(format!(
                 "{}; {}",
-                sysctl(case, TABLE, &now.to_string()),
+                sysctl(case, FLOW_ENTRIES, &now.to_string()),
                 back?
             ))
             .sets(changes),
