@@ -333,10 +333,8 @@ impl Load {
                 continue;
             };
             let idle = case.idle(cpu);
-            // Tasks only take time from softirqs where these run in a task themselves.
-            let competes = case.ksoftirqd_share(cpu) >= case.limit(Key::KsoftirqdShare)
-                && idle.is_some_and(|idle| idle < case.limit(Key::CpuIdle));
-            let full = would_be >= case.limit(Key::SoftirqBusy) || competes;
+            let full = would_be >= case.limit(Key::SoftirqBusy)
+                || case.competes(cpu, case.ksoftirqd_share(cpu));
             if full {
                 return Self::Sustained {
                     cpu: *id,

@@ -69,12 +69,18 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
         .iter()
         .max_by_key(|(_, n)| **n)
         .and_then(|(cpu, _)| case.cpu(*cpu));
-    let saturated = busiest.filter(|cpu| case.is_saturated(cpu));
+    let had_time = busiest.and_then(|cpu| case.had_time(cpu));
     let offered = packets.saturating_add(device.rx_packets);
-    let because = match (saturated, busiest) {
-        (Some(cpu), _) => format!("CPU {}, which empties it, is full", cpu.cpu),
-        (None, Some(cpu)) => format!("CPU {}, which empties it, has time left: bursts", cpu.cpu),
-        (None, None) => "which CPU empties it is not known".to_owned(),
+    let because = match (busiest, had_time) {
+        (Some(cpu), Some(false)) => format!("CPU {}, which empties it, is full", cpu.cpu),
+        (Some(cpu), Some(true)) => {
+            format!("CPU {}, which empties it, has time left: bursts", cpu.cpu)
+        }
+        (Some(cpu), None) => format!(
+            "whether CPU {}, which empties it, has time left is not known",
+            cpu.cpu
+        ),
+        (None, _) => "which CPU empties it is not known".to_owned(),
     };
     let summary = format!(
         "the receive ring of {name} had no room for {} ({}), lost before the kernel saw them; {because}",
@@ -114,7 +120,16 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
             "softirq_entry/exit, /proc/stat",
         );
     }
-    let found = if saturated.is_some() {
+    if let Some(cpu) = busiest
+        && let Some(idle) = case.idle(cpu)
+    {
+        found = found.evidence(
+            format!("CPU {} idle", cpu.cpu),
+            format!("{idle} % of the time"),
+            "/proc/stat",
+        );
+    }
+    let found = if had_time == Some(false) {
         let found =
             found.useless("a larger ring: it absorbs bursts, not a load that its CPU cannot take");
         match plan(case, name) {
@@ -122,12 +137,13 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
             None => found,
         }
     } else {
-        found.advice(ring.map(|ring| larger(name, ring)))
+        let bursts = had_time == Some(true);
+        found.advice(ring.map(|ring| larger(name, ring, bursts)))
     };
     found.useless("netdev_max_backlog: these packets never came that far")
 }
 
-fn larger(name: &str, ring: Range) -> Advice {
+fn larger(name: &str, ring: Range, bursts: bool) -> Advice {
     let Some(max) = ring.max.filter(|max| *max > ring.now) else {
         return step(
             format!("Spread the packets of {name} over more queues"),
@@ -136,6 +152,11 @@ fn larger(name: &str, ring: Range) -> Advice {
     };
     let then = ring.now.saturating_mul(2).min(max);
     let device = quote(name);
+    let for_load = if bursts {
+        ""
+    } else {
+        ", and is useless for a sustained load"
+    };
     let advice = step(
         format!(
             "Raise the receive ring of {name} from {} to {}",
@@ -143,7 +164,7 @@ fn larger(name: &str, ring: Range) -> Advice {
             count(then.into())
         ),
         format!(
-            "it holds a burst until its CPU comes; at most {}",
+            "it holds a burst until its CPU comes{for_load}; at most {}",
             count(max.into())
         ),
     );

@@ -231,3 +231,53 @@ fn a_ring_overrun_by_bursts_wants_a_larger_ring_and_by_a_full_cpu_does_not() {
     report.devices[0].driver_stats = [("tx_timeout_count".to_owned(), 3)].into();
     is_silent(&report, &host, "ring-overrun");
 }
+
+#[test]
+fn a_ring_is_said_to_overrun_by_bursts_only_where_its_cpu_had_time_left() {
+    let told = |change: &dyn Fn(&mut crate::model::report::Cpu)| {
+        let (mut report, host) = well_spread();
+        report.devices[0].rx_missed = 5_000;
+        // CPU 7 polls most.
+        change(&mut report.cpus[7]);
+        fires(&report, &host, "ring-overrun", Severity::Critical)
+    };
+    let (has_time, full, unknown) = (
+        "CPU 7, which empties it, has time left: bursts",
+        "CPU 7, which empties it, is full",
+        "whether CPU 7, which empties it, has time left is not known",
+    );
+    let is = |found: &Finding, words: &str| {
+        assert!(found.summary.ends_with(words), "{}", found.summary);
+    };
+    let without_idle = |cpu: &mut crate::model::report::Cpu| {
+        if let Some(time) = &mut cpu.time {
+            time.user_ns += time.idle_ns;
+            time.idle_ns = 0;
+        }
+    };
+    is(&told(&|_| ()), has_time);
+    // Softirqs run before tasks, unless they run in one: then tasks may have taken the time, or not.
+    let found = told(&without_idle);
+    is(&found, unknown);
+    assert_eq!(commands(&found), ["ethtool -G eth0 rx 1024"]);
+    assert!(found.advice[0].why.contains("sustained"), "{found:#?}");
+    is(&told(&|cpu| cpu.time = None), unknown);
+    let found = told(&|cpu| {
+        without_idle(cpu);
+        cpu.ksoftirqd_runs = cpu.net_rx_runs;
+    });
+    is(&found, full);
+    assert!(found.will_not_help[0].contains("a larger ring"));
+    // Polled by threads, which NET_RX does not show.
+    let threads = |cpu: &mut crate::model::report::Cpu| {
+        cpu.packets_outside_net_rx = Some(9_000_000);
+    };
+    is(&told(&threads), has_time);
+    is(
+        &told(&|cpu| {
+            without_idle(cpu);
+            threads(cpu);
+        }),
+        full,
+    );
+}
