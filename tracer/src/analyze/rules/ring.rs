@@ -65,10 +65,9 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
     let name = device.name.as_str();
     let polled = case.polled_by_cpu(name);
     // The one that polls most is the one that has to keep the ring empty.
-    let busiest = polled
-        .iter()
-        .max_by_key(|(_, n)| **n)
-        .and_then(|(cpu, _)| case.cpu(*cpu));
+    let polled = polled.iter().filter(|(_, n)| **n > 0);
+    let empties = polled.max_by_key(|(_, n)| **n).map(|(cpu, _)| *cpu);
+    let busiest = empties.and_then(|cpu| case.cpu(cpu));
     let had_time = busiest.and_then(|cpu| case.had_time(cpu));
     let offered = packets.saturating_add(device.rx_packets);
     let because = match (busiest, had_time) {
@@ -94,7 +93,7 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
         format!("ethtool -S {name}")
     };
     let mut found = Found::new(ID, Severity::Critical, summary)
-        .on(polled.iter().filter(|(_, n)| **n > 0).map(|(cpu, _)| *cpu))
+        .on(empties)
         .evidence(counter, of(packets, "packet"), source);
     let dry = device.driver_stats.iter();
     for (name, n) in dry.filter(|(name, n)| name.contains(RAN_DRY) && **n > 0) {

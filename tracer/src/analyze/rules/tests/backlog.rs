@@ -281,3 +281,28 @@ fn a_ring_is_said_to_overrun_by_bursts_only_where_its_cpu_had_time_left() {
         full,
     );
 }
+
+#[test]
+fn a_ring_overrun_follows_only_from_what_is_wrong_on_the_cpu_that_empties_it() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    nic(&mut host, "eth1", 0, 40, &[1], &[]);
+    let mut report = traffic("eth0", 24, &[(0, 4_000_000, 94), (1, 400_000, 4)]);
+    report.napi[1].device = "eth1".into();
+    let mut second = report.devices[0].clone();
+    second.name = "eth1".into();
+    second.rx_missed = 5_000;
+    report.devices.push(second);
+    let follows = |report: &Report| {
+        let all = findings(report, &host);
+        assert_eq!(all[0].rule, "single-cpu");
+        let mut follows = all[0].follows.iter();
+        follows.any(|found| found.rule == "ring-overrun")
+    };
+    assert!(!follows(&report));
+    // One packet, from when the vector was elsewhere.
+    report.napi[1].per_cpu.insert(0, 1);
+    assert!(!follows(&report));
+    report.napi[1].per_cpu.insert(0, 500_000);
+    assert!(follows(&report));
+}
