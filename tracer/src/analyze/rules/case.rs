@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::threshold::{Key, Thresholds};
-use crate::model::{
-    finding::Severity,
-    report::{Cpu, Drop, Napi, PerCpu, Report},
-    topology::{Topology, Vector},
+use crate::{
+    analyze::missed,
+    model::{
+        finding::Severity,
+        report::{Cpu, Drop, Napi, PerCpu, Report},
+        topology::{Topology, Vector},
+    },
 };
 
 /// What a rule may look at.
@@ -183,8 +186,8 @@ impl<'a> Case<'a> {
 
     /// How bad it is that this cause lost `packets`.
     pub(super) fn loss(self, packets: u64) -> Severity {
-        let missed = self.report.devices.iter().map(|device| device.rx_missed);
-        let all = missed.fold(self.lost(|_| true).0, u64::saturating_add);
+        let (dropped, _) = self.lost(|_| true);
+        let all = dropped.saturating_add(missed::packets(self.report));
         if share(packets, all.max(packets)) >= self.limit(Key::MainLoss) {
             Severity::Critical
         } else {

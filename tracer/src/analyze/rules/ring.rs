@@ -7,6 +7,7 @@ use super::{
     plan::plan,
 };
 use crate::{
+    analyze::missed,
     model::{
         finding::{Advice, Severity},
         report::Device,
@@ -38,11 +39,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     if case.report.devices.is_empty() {
         return Err("rx_missed_errors: no device's counters".to_owned());
     }
-    let lost = case
-        .report
-        .devices
-        .iter()
-        .filter_map(|device| Some((device, lost(device)?)));
+    let lost = missed::devices(case.report).filter_map(|device| Some((device, lost(device)?)));
     Ok(lost
         .map(|(device, (counter, packets))| tell(case, device, counter, packets))
         .collect())

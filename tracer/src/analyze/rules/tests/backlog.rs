@@ -306,3 +306,27 @@ fn a_ring_overrun_follows_only_from_what_is_wrong_on_the_cpu_that_empties_it() {
     report.napi[1].per_cpu.insert(0, 500_000);
     assert!(follows(&report));
 }
+
+#[test]
+fn a_bond_does_not_tell_the_loss_of_its_slave_again() {
+    let (mut report, host) = well_spread();
+    report.devices[0].driver = Some("ixgbe".into());
+    report.devices[0].rx_missed = 5_000;
+    let mut bond = report.devices[0].clone();
+    (bond.name, bond.driver) = ("bond0".into(), None);
+    report.devices.push(bond);
+    let all = findings(&report, &host);
+    let told = flat(&all).into_iter().filter(|f| f.rule == "ring-overrun");
+    let told: Vec<_> = told.map(|found| found.summary.as_str()).collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("the receive ring of eth0"), "{told:#?}");
+    // A tenth of all losses, if these are counted once.
+    report.protocols = [("Udp.RcvbufErrors".to_owned(), 600)].into();
+    report.drops = vec![drop(
+        "udp_queue_rcv_one_skb",
+        "SOCKET_RCVBUFF",
+        Stage::Udp,
+        600,
+    )];
+    fires(&report, &host, "slow-reader", Severity::Critical);
+}
