@@ -156,7 +156,7 @@ pub(crate) fn placed(vector: &Vector) -> &[u32] {
 }
 
 /// Vectors of one queue, receive and transmit, have one rank.
-fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
+pub(super) fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
     let queues: BTreeSet<u32> = vectors.iter().filter_map(|(_, v)| v.queue).collect();
     let of_queue = |queue: u32| queues.iter().position(|other| *other == queue);
     let ranks = vectors.iter().enumerate();

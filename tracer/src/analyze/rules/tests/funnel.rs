@@ -48,6 +48,36 @@ fn one_queue_of_several_at_its_limit_is_one_flow_and_cannot_be_split() {
 }
 
 #[test]
+fn a_queue_with_vectors_to_receive_and_to_transmit_is_still_one() {
+    let mut host = host();
+    nic(&mut host, "eth0", 1, 24, &[4, 5, 6, 7], &[]);
+    for queue in 0..4 {
+        let mut transmits = host.irqs[&(24 + queue)].clone();
+        transmits.name = format!("eth0-tx-{queue}");
+        host.irqs.insert(28 + queue, transmits);
+    }
+    let report = traffic("eth0", 24, &[(4, 4_000_000, 96), (5, 9_000, 1)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        found.summary.contains("2 of 8 vectors"),
+        "{}",
+        found.summary
+    );
+    assert!(
+        found.will_not_help[0].starts_with("one of 4 queues of eth0"),
+        "{found:#?}"
+    );
+    // Two queues are there.
+    let transmits = host.irqs.get_mut(&29).unwrap();
+    transmits.effective = vec![4];
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        commands(&found)[0].contains("smp_affinity_list"),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn a_device_with_one_queue_gets_rps_beside_the_interrupt_core() {
     let mut host = host();
     nic(&mut host, "eth0", 1, 24, &[4], &[]);
