@@ -10,7 +10,7 @@ use crate::{
     model::{
         event::What,
         finding::{Advice, Severity},
-        report::Drop,
+        report::{Drop, Stage},
         topology::Process,
     },
     report::number::{count, of},
@@ -313,6 +313,24 @@ fn full_table(case: Case<'_>) -> Option<(u64, u64)> {
     (max > 0 && share(used, max) >= case.limit(Key::Conntrack)).then_some((used, max))
 }
 
+/// Dropped by a netfilter hook: by a rule, or for want of room in the connection table. Where the kernel gives no reasons
+/// (before 5.17), the function tells.
+fn is_netfilter(drop: &Drop) -> bool {
+    match drop.reason.as_deref() {
+        Some(reason) => reason == "NETFILTER_DROP",
+        None => drop.stage == Stage::Netfilter,
+    }
+}
+
+/// What the evidence calls such `drops`.
+fn netfilter_drops(drops: &[&Drop]) -> &'static str {
+    if drops.iter().all(|drop| drop.reason.is_some()) {
+        "drops for NETFILTER_DROP"
+    } else {
+        "drops in netfilter, no reason given"
+    }
+}
+
 fn executed_on(drops: &[&Drop]) -> Vec<u32> {
     let cpus = drops.iter().flat_map(|drop| drop.per_cpu.keys());
     cpus.copied().collect()
@@ -328,7 +346,7 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
     let Some((used, max)) = full_table(case) else {
         return NOTHING;
     };
-    let (lost, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let (lost, drops) = case.lost(is_netfilter);
     let severity = if lost > 0 && used >= max {
         case.loss(lost)
     } else {
@@ -349,7 +367,10 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
         );
     let found = if lost > 0 {
         found.evidence(
-            "drops for NETFILTER_DROP, by the full table or by a rule",
+            format!(
+                "{}, by the full table or by a rule",
+                netfilter_drops(&drops)
+            ),
             of(lost, "packet"),
             "kfree_skb",
         )
@@ -383,8 +404,15 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
     if case.report.drop_totals.packets.is_none() {
         return Err("drops by reason: kfree_skb is not hooked".to_owned());
     }
-    let (packets, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let (packets, drops) = case.lost(is_netfilter);
     let Some(first) = drops.first() else {
+        let (_, all) = case.lost(|_| true);
+        let no_reasons = all.iter().all(|drop| drop.reason.is_none());
+        if no_reasons && all.iter().any(|drop| drop.stage == Stage::Other) {
+            return Err(
+                "drops by reason: the kernel gives none, and not every function tells".to_owned(),
+            );
+        }
         return NOTHING;
     };
     // Then these are for want of room, and conntrack tells of them.
@@ -405,11 +433,7 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
     };
     Found::new(FIREWALL, Severity::Info, summary)
         .on(executed_on(&drops))
-        .evidence(
-            "drops for NETFILTER_DROP",
-            of(packets, "packet"),
-            "kfree_skb",
-        )
+        .evidence(netfilter_drops(&drops), of(packets, "packet"), "kfree_skb")
         .advice([step(
             "See which rule counts them",
             "only its author knows whether they are wanted",

@@ -78,6 +78,35 @@ fn the_firewall_is_policy() {
 }
 
 #[test]
+fn a_firewall_is_seen_by_the_function_where_the_kernel_gives_no_reasons() {
+    let (mut report, mut host) = well_spread();
+    let at = |site: &str, stage, packets| Drop {
+        reason: None,
+        ..drop(site, "", stage, packets)
+    };
+    let udp = at("udp_queue_rcv_one_skb", Stage::Udp, 9);
+    let filter = at("nf_hook_slow", Stage::Netfilter, 4_000);
+    report.drops = vec![udp.clone(), filter];
+    let found = fires(&report, &host, "firewall", Severity::Info);
+    assert!(found.summary.contains("4,000 packets"), "{}", found.summary);
+    assert!(
+        found.evidence[0].what.contains("no reason given"),
+        "{found:#?}"
+    );
+    host.sysctls
+        .insert("net.netfilter.nf_conntrack_count".into(), "262144".into());
+    fires(&report, &host, "conntrack-full", Severity::Critical);
+    // Not one of them was in netfilter.
+    report.drops = vec![udp.clone()];
+    is_silent(&report, &host, "firewall");
+    // Where names are hidden it may have been.
+    report.drops = vec![udp, at("0xffffffff81a0b3c4", Stage::Other, 4_000)];
+    abstains(&report, &host, "firewall", "reason");
+    report.drops[0].reason = Some("SOCKET_RCVBUFF".into());
+    is_silent(&report, &host, "firewall");
+}
+
+#[test]
 fn what_the_provider_limits_no_knob_changes() {
     let (mut report, host) = well_spread();
     report.devices[0].driver_stats = [("conntrack_allowance_available".to_owned(), 9_000)].into();
