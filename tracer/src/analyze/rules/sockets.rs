@@ -1,5 +1,7 @@
 //! Rules 13 and 14: losses above the interrupt path, where no interrupt knob helps.
 
+use std::collections::BTreeMap;
+
 use super::{
     case::{Case, doubled, share},
     command::sysctl,
@@ -43,8 +45,16 @@ impl Loss {
         let counters = case.report.protocols.iter();
         let counters = counters.filter(|(name, n)| **n > 0 && is_counter(name));
         let counters: Vec<_> = counters.map(|(name, n)| (name.clone(), *n)).collect();
-        // UDP counts IPv6 apart; a sum of the same counter is one loss, different ones may be one.
-        let counted = counters.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        // UDP counts IPv6 apart: the same counter of several protocols adds up, different ones may be one loss.
+        let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+        for (counter, n) in &counters {
+            let name = counter
+                .rsplit_once('.')
+                .map_or(counter.as_str(), |(_, name)| name);
+            let sum = by_name.entry(name).or_default();
+            *sum = sum.saturating_add(*n);
+        }
+        let counted = by_name.into_values().max().unwrap_or(0);
         Self {
             packets: packets.max(counted),
             traced: case.report.drop_totals.packets.map(|_| packets),

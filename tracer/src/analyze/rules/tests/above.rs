@@ -32,6 +32,35 @@ fn a_full_socket_is_the_applications_and_no_interrupt_knob_is_advised() {
 }
 
 #[test]
+fn packets_of_ipv4_and_of_ipv6_that_found_a_socket_full_add_up() {
+    let (mut report, host) = well_spread();
+    report.protocols = [
+        ("Udp.RcvbufErrors".to_owned(), 700),
+        ("Udp6.RcvbufErrors".to_owned(), 500),
+    ]
+    .into();
+    let found = fires(&report, &host, "slow-reader", Severity::Critical);
+    assert!(
+        found.summary.starts_with("1,200 packets"),
+        "{}",
+        found.summary
+    );
+    // Traced, they are the same packets.
+    report.drops = vec![drop(
+        "udp_queue_rcv_one_skb",
+        "SOCKET_RCVBUFF",
+        Stage::Udp,
+        1_200,
+    )];
+    let found = fires(&report, &host, "slow-reader", Severity::Critical);
+    assert!(
+        found.summary.starts_with("1,200 packets"),
+        "{}",
+        found.summary
+    );
+}
+
+#[test]
 fn queues_of_tcp_are_no_interrupt_problem() {
     let (mut report, host) = well_spread();
     is_silent(&report, &host, "socket-backlog");
