@@ -8,7 +8,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Severity, topology::ChannelKind},
+    model::finding::Severity,
     report::number::{self, count, duration},
 };
 
@@ -143,7 +143,7 @@ pub(super) fn single_queue(case: Case<'_>) -> Verdict {
         if let Some(most) = most {
             let then = most.min(u32::try_from(online).unwrap_or(most));
             let device = quote(name);
-            let kind = nic.channel_kind.unwrap_or(ChannelKind::Combined).word();
+            let kind = nic.channel_word();
             let advice = step(
                 format!("Give {name} {then} queues"),
                 "the device then spreads flows itself",

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     case::{Case, share},
-    command::{affinity, list, mask, rx_queues, sysctl},
+    command::{affinity, list, mask, quote, rx_queues, sysctl},
     found::{With as _, step},
     shared_cpu,
     threshold::Key,
@@ -17,7 +17,7 @@ use crate::{
     model::{
         finding::Advice,
         setting::{FLOW_ENTRIES, Setting},
-        topology::Vector,
+        topology::{ChannelKind, Nic, Vector},
     },
     report::number::{self, of},
 };
@@ -49,8 +49,12 @@ pub(super) struct Plan {
     pub moves: Vec<(u32, String, u32)>,
     /// The kernel refuses to move the vectors.
     pub managed: bool,
+    /// It may refuse: whether it manages one of `moves` is not known.
+    pub may_be_managed: bool,
     /// Channels now and as many as there are cores for, where only more of them spread the load.
     pub channels: Option<(u32, u32)>,
+    /// What `ethtool -L` calls them.
+    pub channel_word: &'static str,
 }
 
 /// Online CPUs by core, on `node` if it has any; cores set aside for other purposes left out.
@@ -115,10 +119,12 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         (true, _) => (Vec::new(), spare),
     };
     let mut moves = Vec::new();
+    let mut may_be_managed = false;
     for (irq, vector) in &vectors {
         let to = irq_cpus[queues[irq] % irq_cpus.len()];
         if vector.managed != Some(true) && placed(vector) != [to] {
             moves.push((*irq, list(&vector.affinity), to));
+            may_be_managed |= vector.managed.is_none();
         }
     }
     let flat = |cores: Vec<Vec<u32>>| {
@@ -142,7 +148,9 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         rest_is_remote,
         moves,
         managed,
+        may_be_managed,
         channels: channels.filter(|(now, then)| then > now),
+        channel_word: nic.map_or(ChannelKind::Combined.word(), Nic::channel_word),
     })
 }
 
@@ -242,15 +250,16 @@ impl Plan {
                 "the kernel manages the affinity of these vectors and refuses writes (EPERM); it spreads them itself when \
                  the queues are made",
             );
-            let device = super::command::quote(&self.device);
+            let device = quote(&self.device);
+            let kind = self.channel_word;
             if let Some((now, then)) = self.channels {
                 let channels = Setting::Channels {
                     device: self.device.clone(),
                 };
                 return Some(
                     advice
-                        .command(format!("ethtool -L {device} combined {then}"))
-                        .undo(format!("ethtool -L {device} combined {now}"))
+                        .command(format!("ethtool -L {device} {kind} {then}"))
+                        .undo(format!("ethtool -L {device} {kind} {now}"))
                         .risk("resets the device: a moment without packets")
                         .sets([(channels, then.to_string())]),
                 );
@@ -294,9 +303,19 @@ impl Plan {
                 )
             },
         );
-        let advice = advice.command(affinity(&new)).risk(
-            "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",
-        );
+        let refused = if self.may_be_managed {
+            format!(
+                "; the kernel may refuse (EPERM) because it manages these vectors, which is not known here: change the number \
+                 of queues then, ethtool -L {} {} N",
+                quote(&self.device),
+                self.channel_word
+            )
+        } else {
+            String::new()
+        };
+        let advice = advice.command(affinity(&new)).risk(format!(
+            "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time{refused}"
+        ));
         let advice = advice.sets(
             new.into_iter()
                 .map(|(irq, to)| (Setting::IrqAffinity { irq }, to)),

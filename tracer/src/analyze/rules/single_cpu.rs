@@ -9,12 +9,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{
-        finding::Severity,
-        report::Cpu,
-        setting::Setting,
-        topology::{ChannelKind, Nic},
-    },
+    model::{finding::Severity, report::Cpu, setting::Setting, topology::Nic},
     report::number::{count, duration, of, percent},
 };
 
@@ -266,11 +261,7 @@ impl Funnel<'_> {
     /// The device could have more queues than it has.
     fn more_queues(&self, plan: &Plan) -> Option<crate::model::finding::Advice> {
         let channels = self.nic?.channels?;
-        let kind = self
-            .nic?
-            .channel_kind
-            .unwrap_or(ChannelKind::Combined)
-            .word();
+        let kind = self.nic?.channel_word();
         let cores = u32::try_from(plan.irq_cpus.len() + plan.rest.len()).ok()?;
         let most = channels.max?.min(cores);
         if self.queues > 1 || most <= channels.now.max(1) {

@@ -108,6 +108,52 @@ fn managed_vectors_are_not_written() {
 }
 
 #[test]
+fn vectors_that_the_kernel_may_manage_are_moved_with_a_warning() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let risk = |host: &Topology| {
+        let found = fires(&report, host, "single-cpu", Severity::Warning);
+        let pins = |advice: &&Advice| {
+            let command = advice.command.as_deref();
+            command.is_some_and(|command| command.contains("smp_affinity_list"))
+        };
+        let pin = found.advice.iter().find(pins).unwrap();
+        pin.risk.clone().unwrap()
+    };
+    assert!(!risk(&host).contains("EPERM"), "{}", risk(&host));
+    host.irqs.get_mut(&26).unwrap().managed = None;
+    let may = risk(&host);
+    assert!(may.contains("EPERM"), "{may}");
+    assert!(may.ends_with("ethtool -L eth0 combined N"), "{may}");
+    host.devices.get_mut("eth0").unwrap().channel_kind = Some(ChannelKind::Rx);
+    let may = risk(&host);
+    assert!(may.ends_with("ethtool -L eth0 rx N"), "{may}");
+}
+
+#[test]
+fn receive_channels_of_managed_vectors_are_not_called_combined() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    for vector in host.irqs.values_mut() {
+        vector.managed = Some(true);
+    }
+    let eth0 = host.devices.get_mut("eth0").unwrap();
+    eth0.channels = Some(Range {
+        now: 4,
+        max: Some(63),
+    });
+    eth0.channel_kind = Some(ChannelKind::Rx);
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(commands(&found)[0], "ethtool -L eth0 rx 8");
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("ethtool -L eth0 rx 4")
+    );
+}
+
+#[test]
 fn interrupts_on_another_node_are_moved_and_a_device_without_node_is_not_judged() {
     let mut host = host();
     nic(&mut host, "eth0", 1, 24, &[0, 1], &[]);
