@@ -313,16 +313,24 @@ fn a_virtio_device_with_one_queue_needs_rps_or_more_queues() {
     let report = traffic("eth0", 24, &[(0, 400_000, 20)]);
     is_silent(&report, &host, "single-queue");
     host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
-    let found = fires(&report, &host, "single-queue", Severity::Info);
-    assert_eq!(
-        commands(&found)[0],
-        "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"
-    );
-    host.devices.get_mut("eth0").unwrap().channels = Some(Range {
-        now: 1,
-        max: Some(4),
-    });
-    let found = fires(&report, &host, "single-queue", Severity::Info);
+    let mut told = |channels| {
+        host.devices.get_mut("eth0").unwrap().channels = channels;
+        fires(&report, &host, "single-queue", Severity::Info)
+    };
+    let now_1 = |max| Some(Range { now: 1, max });
+    let steer = "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus";
+    let found = told(now_1(Some(1)));
+    assert!(found.summary.contains("gives no more"), "{found:#?}");
+    assert_eq!(commands(&found)[0], steer);
+    for unknown in [None, now_1(None)] {
+        let found = told(unknown);
+        assert!(
+            found.summary.contains("how many it may have is not known"),
+            "{found:#?}"
+        );
+        assert_eq!(commands(&found)[..2], ["ethtool -l eth0", steer]);
+    }
+    let found = told(now_1(Some(4)));
     assert_eq!(commands(&found), ["ethtool -L eth0 combined 4"]);
     nic(&mut host, "eth0", 0, 24, &[0], &[1, 2]);
     host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
