@@ -9,6 +9,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
+    analyze::names::is_index,
     model::{
         event::What,
         finding::{Advice, Severity},
@@ -167,9 +168,9 @@ fn reader<'a>(case: Case<'a>, reason: &str) -> Option<Reader<'a>> {
             let protocol = if flow.protocol == 6 { "tcp" } else { "udp" };
             let port = format!("{protocol}/{}", flow.destination_port?);
             // A namespace is not known of a packet without a device, nor of `if3` alone.
-            let is_known = device.as_deref().is_some_and(|device| {
-                netns.is_some() || !device.starts_with("if") || !device.ends_with(char::is_numeric)
-            });
+            let is_known = device
+                .as_deref()
+                .is_some_and(|device| netns.is_some() || !is_index(device));
             Some((port, is_known.then_some(netns.as_deref())))
         }
         _ => None,

@@ -132,6 +132,34 @@ fn a_device_of_another_namespace_is_steered_there() {
 }
 
 #[test]
+fn a_device_whose_name_is_not_known_has_no_command() {
+    let (report, host) = veth(60, 100_000, 90_000);
+    let steer = |name: &str, netns: Option<&str>, there: bool| {
+        let (mut report, mut host) = (report.clone(), host.clone());
+        report.drops[0].device = Some(name.into());
+        report.drops[0].netns = netns.map(str::to_owned);
+        let device = host.devices.remove("veth0");
+        if there {
+            host.devices.extend(device.map(|nic| (name.into(), nic)));
+        }
+        let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+        found.advice[0].clone()
+    };
+    for (netns, there) in [(None, false), (Some("pod"), false), (Some("pod"), true)] {
+        let advice = steer("if7", netns, there);
+        assert!(advice.step.starts_with("Steer if7 to"), "{advice:#?}");
+        assert!(advice.why.ends_with("only its index"), "{advice:#?}");
+        assert_eq!(advice.command, None);
+    }
+    // It is called so.
+    assert_eq!(
+        steer("if7", None, true).command.as_deref(),
+        Some("echo 707 > /sys/class/net/if7/queues/rx-0/rps_cpus")
+    );
+    assert!(steer("ifb0", Some("pod"), false).command.is_some());
+}
+
+#[test]
 fn whether_rps_steers_is_told_only_where_it_is_known() {
     let (mut report, mut host) = veth(60, 100_000, 90_000);
     host.devices.clear();
