@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::fate::fate;
+use super::missed;
 use super::rules::threshold::{Key, Thresholds};
 use crate::model::report::{Cpu, Drop, HookStatus, PerCpu, Report, Stage};
 use crate::report::number::{self, count, of, percent, ranges, span};
@@ -20,7 +21,7 @@ const BUSY: Key = Key::SoftirqBusy;
 #[must_use]
 pub fn answer(report: &Report) -> String {
     let mut parts = vec![drops(report)];
-    parts.extend(missed(report));
+    parts.extend(missed_by_card(report));
     parts.extend(net_rx(report).filter(|_| cpus_matter(report)));
     parts.join("; ")
 }
@@ -389,10 +390,8 @@ fn softnet_rows(report: &Report) -> PerCpu {
 }
 
 /// Packets that no `sk_buff` was ever made for.
-fn missed(report: &Report) -> Option<String> {
-    let worst = report
-        .devices
-        .iter()
+fn missed_by_card(report: &Report) -> Option<String> {
+    let worst = missed::devices(report)
         .filter(|device| device.rx_missed > 0)
         .max_by_key(|device| device.rx_missed)?;
     Some(format!(
@@ -744,6 +743,24 @@ mod tests {
             answer(&report),
             "no drops in 10 s; eth0 missed 1,200 packets for want of ring space"
         );
+    }
+
+    #[test]
+    fn a_bond_is_not_named_for_what_its_slaves_missed() {
+        let mut report = report(vec![cpu(0, 0, 0)], vec![]);
+        let device = |name: &str, driver: Option<&str>, rx_missed| Device {
+            name: name.into(),
+            driver: driver.map(str::to_owned),
+            rx_missed,
+            ..Device::default()
+        };
+        report.devices = vec![
+            device("bond0", None, 1_300),
+            device("eth0", Some("ice"), 1_200),
+            device("eth1", Some("ice"), 100),
+        ];
+        let answer = answer(&report);
+        assert!(answer.contains("; eth0 missed 1,200 packets"), "{answer}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod benign;
 pub mod compare;
 pub mod details;
 pub mod fate;
+pub mod missed;
 pub mod names;
 pub mod notes;
 pub mod percentiles;

@@ -223,6 +223,13 @@ impl Names {
     }
 }
 
+/// Whether `device` is what [`Names::device`] says for one whose name is not known. A device may be called so, too.
+#[must_use]
+pub fn is_index(device: &str) -> bool {
+    let index = device.strip_prefix("if").unwrap_or_default();
+    !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// `EtherType` as the report spells it.
 #[must_use]
 pub fn protocol(ether_type: u32) -> String {

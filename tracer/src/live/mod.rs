@@ -33,12 +33,12 @@ use crate::{
         cpus::Attendance,
         driver_stats::DriverStats,
         interrupts::Interrupts,
-        netdev::{DeviceFacts, NetDevice, NetDevices},
+        netdev::{NetDevice, NetDevices},
         netns, snmp,
         softirqs::Softirqs,
         softnet, stat,
     },
-    topology::{self, Asked, Known, process::Sample, seen::Seen},
+    topology::{self, Asked, Known, irq::IrqFacts, process::Sample, seen::Seen},
 };
 
 const NSEC_PER_SEC: u64 = 1_000_000_000;
@@ -56,6 +56,8 @@ pub struct Live {
     settings: Option<Settings>,
     tick_ns: u64,
     irqs: BTreeSet<u32>,
+    /// Those of the report by what sysfs says, even if it is that of another network namespace.
+    irq_facts: BTreeMap<u32, IrqFacts>,
     attendance: Attendance,
     processes: Sample,
     seen: Seen,
@@ -96,6 +98,7 @@ impl Live {
             settings,
             tick_ns,
             irqs: BTreeSet::new(),
+            irq_facts: BTreeMap::new(),
             attendance: Attendance::default(),
             processes: Sample::default(),
             seen: Seen::default(),
@@ -103,7 +106,7 @@ impl Live {
             read_topology: None,
             facts,
         };
-        let devices = live.devices.read()?;
+        let devices = live.devices_as_in_sysfs()?;
         live.refresh_names(&devices)?;
         Ok((live, details))
     }
@@ -264,18 +267,17 @@ impl Live {
 
     /// Reads interrupts' affinity, devices' facts and namespaces' names again.
     fn refresh_names(&mut self, devices: &BTreeMap<u32, NetDevice>) -> Result<()> {
-        self.facts.devices = devices
-            .values()
-            .map(|d| (d.name.clone(), DeviceFacts::read(&self.roots.sys, &d.name)))
-            .collect();
+        let shown = topology::nic::sysfs_shows(&self.roots.sys, devices);
+        self.facts.devices = topology::nic::facts(&self.roots.sys, devices, shown);
         let interrupts = Interrupts::read(&self.roots.proc)?;
         self.irqs.extend(interrupts.device.keys());
         // What is gone keeps the name that it had: it was counted.
         for (irq, facts) in topology::irq::read(&self.roots, &interrupts) {
-            if !facts.name.is_empty() || !self.facts.irqs.contains_key(&irq) {
-                self.facts.irqs.insert(irq, facts);
+            if !facts.name.is_empty() || !self.irq_facts.contains_key(&irq) {
+                self.irq_facts.insert(irq, facts);
             }
         }
+        self.facts.irqs = topology::irq::shown(&self.irq_facts, shown);
         if let Ok(names) = netns::names(&self.roots) {
             self.facts.names.set_netns(names);
         }
@@ -306,7 +308,7 @@ impl Live {
         let known = Known {
             devices: &devices,
             facts: &self.facts.devices,
-            irqs: &self.facts.irqs,
+            irqs: &self.irq_facts,
         };
         let mut topology = topology::gather(&self.roots, known, &Asked::read(&indices));
         topology.tick_ns = Some(self.tick_ns);

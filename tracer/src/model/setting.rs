@@ -61,12 +61,15 @@ pub enum Setting {
     },
 }
 
+/// Entries of the flow table of RFS, whatever the device.
+pub(crate) const FLOW_ENTRIES: &str = "net.core.rps_sock_flow_entries";
+
 /// The only sysctls that are ever written.
 pub const SYSCTLS: [&str; 4] = [
     "net.core.netdev_max_backlog",
     "net.core.netdev_budget",
     "net.core.netdev_budget_usecs",
-    "net.core.rps_sock_flow_entries",
+    FLOW_ENTRIES,
 ];
 
 /// A setting and the value that it should have.
@@ -95,6 +98,8 @@ impl Setting {
             Self::RpsCpus { .. } => equal(a, b, |text| parse_mask(text).ok()),
             Self::IrqAffinity { .. } => equal(a, b, |text| parse_list(text).ok()),
             Self::IrqbalanceBans { .. } => equal(a, b, irqs),
+            Self::RpsFlowCount { .. } => equal(a, b, flows),
+            Self::Sysctl { name } if name == FLOW_ENTRIES => equal(a, b, flows),
             Self::Process { .. } => threads_are(&[a], b),
             _ => a.split_whitespace().eq(b.split_whitespace()),
         }
@@ -210,6 +215,15 @@ fn equal<T: PartialEq>(a: &str, b: &str, parse: impl Fn(&str) -> Option<T>) -> b
     }
 }
 
+/// Entries of the table that the kernel makes for this many: a power of two, or none for 0 (`rps_sock_flow_sysctl`,
+/// `store_rps_dev_flow_table_cnt`).
+fn flows(text: &str) -> Option<u32> {
+    match number(text.trim())? {
+        0 => Some(0),
+        entries => entries.checked_next_power_of_two(),
+    }
+}
+
 /// Numbers with blanks between them, in order.
 pub(crate) fn irqs(text: &str) -> Option<Vec<u32>> {
     let numbers: Option<Vec<u32>> = text.split_whitespace().map(number).collect();
@@ -265,6 +279,23 @@ mod tests {
         assert!(rps.same("c", "00000000,0000000c"));
         assert!(rps.same("0", "00"));
         assert!(!rps.same("c", "d"));
+    }
+
+    #[test]
+    fn a_flow_table_is_the_same_once_the_kernel_has_rounded_it() {
+        let of_queue = Setting::RpsFlowCount {
+            device: "eth0".into(),
+            queue: 0,
+        };
+        for flows in [of_queue, Setting::sysctl(FLOW_ENTRIES)] {
+            assert!(flows.same("10922", "16384"));
+            assert!(flows.same("16384", "16384\n"));
+            assert!(!flows.same("10922", "8192"));
+            assert!(flows.same("0", "0"));
+            assert!(!flows.same("0", "1"));
+        }
+        let other = Setting::sysctl("net.core.netdev_budget");
+        assert!(!other.same("300", "512"));
     }
 
     #[test]

@@ -81,6 +81,14 @@ pub struct Nic {
     pub coalesce: Option<Coalesce>,
 }
 
+impl Nic {
+    /// The word of `ethtool -L` for its channels; that of most devices where it is not known.
+    #[must_use]
+    pub fn channel_word(&self) -> &'static str {
+        self.channel_kind.unwrap_or(ChannelKind::Combined).word()
+    }
+}
+
 /// What a channel serves, as `ethtool -L` spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -58,6 +58,18 @@ pub fn read(roots: &Roots, interrupts: &Interrupts) -> BTreeMap<u32, IrqFacts> {
         .collect()
 }
 
+/// The same without devices if what is `shown` by sysfs is another network namespace: there may be one of that name here.
+#[must_use]
+pub fn shown(irqs: &BTreeMap<u32, IrqFacts>, shown: bool) -> BTreeMap<u32, IrqFacts> {
+    let mut irqs = irqs.clone();
+    if !shown {
+        for facts in irqs.values_mut() {
+            (facts.device, facts.queue) = (None, None);
+        }
+    }
+    irqs
+}
+
 fn read_one(proc: &Path, irq: u32, name: &str, devices: &[NetBusDevice]) -> IrqFacts {
     let directory = proc.join("irq").join(irq.to_string());
     let owner = owner(irq, name, devices);

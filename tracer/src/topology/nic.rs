@@ -32,6 +32,24 @@ pub fn sysfs_shows(sys: &Path, devices: &BTreeMap<u32, NetDevice>) -> bool {
     devices.eq(shown.iter().map(|(&index, name)| (index, name.as_str())))
 }
 
+/// What sysfs says of `devices`, by name: nothing if what is `shown` there is another network namespace.
+#[must_use]
+pub fn facts(
+    sys: &Path,
+    devices: &BTreeMap<u32, NetDevice>,
+    shown: bool,
+) -> BTreeMap<String, DeviceFacts> {
+    let read = |name: &str| {
+        if shown {
+            DeviceFacts::read(sys, name)
+        } else {
+            DeviceFacts::default()
+        }
+    };
+    let names = devices.values().map(|device| &device.name);
+    names.map(|name| (name.clone(), read(name))).collect()
+}
+
 /// A device's part of sysfs. `facts` are what is known of it already.
 #[must_use]
 pub fn read(sys: &Path, device: &NetDevice, facts: Option<&DeviceFacts>) -> Nic {

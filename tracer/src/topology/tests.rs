@@ -105,27 +105,24 @@ fn interrupts(tree: &Tree, rows: &[(u32, String)]) -> Interrupts {
     interrupts::parse(&text).unwrap()
 }
 
+fn devices(names: &[(u32, &str)]) -> BTreeMap<u32, NetDevice> {
+    let device = |&(ifindex, name): &(u32, &str)| NetDevice {
+        name: name.to_owned(),
+        ifindex,
+        ..NetDevice::default()
+    };
+    let devices = names.iter().map(device);
+    devices.map(|device| (device.ifindex, device)).collect()
+}
+
 fn topology(
     tree: &Tree,
     devices: &[(u32, &str)],
     interrupts: &Interrupts,
     asked: &Asked,
 ) -> Topology {
-    let devices = devices
-        .iter()
-        .map(|&(ifindex, name)| {
-            let device = NetDevice {
-                name: name.to_owned(),
-                ifindex,
-                ..NetDevice::default()
-            };
-            (ifindex, device)
-        })
-        .collect::<BTreeMap<_, _>>();
-    let facts = devices
-        .values()
-        .map(|d| (d.name.clone(), DeviceFacts::read(tree.sys(), &d.name)))
-        .collect();
+    let devices = self::devices(devices);
+    let facts = nic::facts(tree.sys(), &devices, true);
     let known = Known {
         devices: &devices,
         facts: &facts,
@@ -387,6 +384,32 @@ fn sysfs_of_another_namespace_is_not_believed_but_netlink_is() {
         (&got.irqs[&40].device, got.irqs[&40].queue),
         (&None, Some(0))
     );
+}
+
+#[test]
+fn a_device_is_not_told_as_the_one_of_its_name_in_another_namespace() {
+    let tree = Tree::new();
+    pci_nic(&tree, "eth0", 9, "0000:01:00.0", 1, 1, 40);
+    veth(&tree, "docker0", 10);
+    let all = irq::read(
+        &tree.roots,
+        &interrupts(&tree, &[(40, "eth0-TxRx-0".to_owned())]),
+    );
+    let told = |names: &[(u32, &str)]| {
+        let devices = devices(names);
+        let shown = nic::sysfs_shows(tree.sys(), &devices);
+        let mut facts = nic::facts(tree.sys(), &devices, shown);
+        let irq = irq::shown(&all, shown).remove(&40).unwrap();
+        (facts.remove("eth0").unwrap(), irq)
+    };
+    let (eth0, irq) = told(&[(9, "eth0"), (10, "docker0")]);
+    assert_eq!(eth0.driver.as_deref(), Some("ice"));
+    assert_eq!((irq.device.as_deref(), irq.queue), (Some("eth0"), Some(0)));
+    let (eth0, irq) = told(&[(9, "eth0")]);
+    assert_eq!(eth0, DeviceFacts::default());
+    assert_eq!((irq.device, irq.queue), (None, None));
+    assert_eq!(irq.name, "eth0-TxRx-0");
+    assert!(irq.affinity.is_some());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::report::Report;
+use crate::{analyze::missed, model::report::Report};
 
 /// Fewer packets than this say nothing about a share of a million.
 const ENOUGH_PACKETS: u64 = 1_000;
@@ -29,8 +29,7 @@ impl Baseline {
         let rows = report.cpus.iter().filter_map(|cpu| cpu.softnet);
         let entered = rows.map(|row| row.processed.saturating_add(row.dropped));
         let entered = entered.fold(0, u64::saturating_add);
-        let missed = report.devices.iter().map(|device| device.rx_missed);
-        let missed = missed.fold(0, u64::saturating_add);
+        let missed = missed::packets(report);
         let dropped = report.drops.iter().filter(|drop| !drop.benign);
         let dropped = dropped.map(|drop| drop.packets);
         let dropped = dropped.fold(0, u64::saturating_add);

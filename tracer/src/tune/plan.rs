@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{baseline::Baseline, identity::Identity};
-use crate::model::setting::Setting;
+use crate::model::setting::{FLOW_ENTRIES, Setting};
 
 /// Version of the meaning of a plan's fields.
 pub const SCHEMA: u32 = 1;
@@ -125,7 +125,7 @@ impl Part {
     #[must_use]
     pub fn of(setting: &Setting) -> Self {
         match setting {
-            Setting::Sysctl { name } if name == "net.core.rps_sock_flow_entries" => Self::Rfs,
+            Setting::Sysctl { name } if name == FLOW_ENTRIES => Self::Rfs,
             Setting::Sysctl { .. } => Self::Backlog,
             Setting::IrqbalanceBans { .. } => Self::Irqbalance,
             Setting::Channels { .. } => Self::Channels,

@@ -66,6 +66,10 @@ impl Host for Made {
         *known = match setting {
             // As the kernel prints it.
             Setting::RpsCpus { .. } => format!("{value:0>8}"),
+            Setting::RpsFlowCount { .. } => match value.parse::<u32>().unwrap() {
+                0 => value.to_owned(),
+                entries => entries.next_power_of_two().to_string(),
+            },
             _ => value.to_owned(),
         };
         Ok(())
@@ -200,6 +204,26 @@ fn revert_brings_every_value_back_and_removes_the_journal() {
     assert_eq!(host, before);
     assert_eq!(revert_it(&mut host, &state, false), None);
     assert_eq!(status(&mut host, &state, &own()).unwrap(), None);
+}
+
+#[test]
+fn a_flow_table_that_the_kernel_rounds_up_is_no_failure() {
+    let (_directory, state) = directory();
+    let flows = Setting::RpsFlowCount {
+        device: "eth0".into(),
+        queue: 0,
+    };
+    let mut host = made();
+    host.values.insert(flows.clone(), "0".into());
+    let before = host.clone();
+    let plan = plan_of(&host, &[(flows.clone(), "10922")]);
+    let applied = apply_it(&mut host, &state, &plan).unwrap();
+    assert_eq!(applied.changed.len(), 1);
+    assert_eq!(host.values[&flows], "16384");
+    let told = status(&mut host, &state, &own()).unwrap().unwrap();
+    assert_eq!(told.settings[0].state, Standing::Applied);
+    assert!(revert_it(&mut host, &state, false).unwrap().is_complete());
+    assert_eq!(host, before);
 }
 
 #[test]

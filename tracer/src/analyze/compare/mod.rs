@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use tracer_common::{counter::CpuCounters, hist::BUCKETS};
 
-use super::percentiles::percentiles;
+use super::{missed, percentiles::percentiles};
 use crate::model::{
     finding::{Finding, Severity},
     report::{HookStatus, Percentiles, Report, SCHEMA},
@@ -313,7 +313,7 @@ fn drops(report: &Report) -> Option<u64> {
 fn run(side: Side<'_>, packets: u64) -> Run {
     let Side { report, window } = side;
     let drops = drops(report);
-    let missed = report.devices.iter().map(|d| d.rx_missed).sum();
+    let missed = missed::packets(report);
     let hardirqs: Option<u64> = report
         .cpus
         .iter()

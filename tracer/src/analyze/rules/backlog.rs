@@ -10,6 +10,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
+    analyze::names::is_index,
     model::{
         finding::Advice,
         report::{Cpu, Drop},
@@ -220,7 +221,9 @@ impl<'a> Path<'a> {
             )];
         };
         // A device of another namespace is not the one of that name here.
-        let own = netns.is_none().then_some(*device);
+        let is_here = netns.is_none();
+        let is_nameless = is_index(device) && !(is_here && case.host.devices.contains_key(*device));
+        let own = (is_here && !is_nameless).then_some(*device);
         if let Some(plan) = own.and_then(|device| plan(case, device)) {
             let mut steps = Vec::from_iter(plan.spread());
             steps.extend(plan.steer(case));
@@ -247,15 +250,21 @@ impl<'a> Path<'a> {
         if own.is_some() {
             return widen(case, device, &targets, &why);
         }
+        let why = if is_nameless {
+            format!("{why}; its name is not known, only its index")
+        } else {
+            why
+        };
         // Which vectors are its own is not known from here; the masks belong to the namespace.
         let (command, _) = rx_queues(foreign(case), device, "rps_cpus", &mask(&targets), |_| None);
         let to = number::cpus(targets.iter().copied());
         let advice = step(format!("Steer {device} to {to} (RPS)"), why).risk(
             "each steered packet costs an interrupt between CPUs; note the masks of now to undo it",
         );
-        // A namespace without a name cannot be entered by it.
-        let is_named = netns.is_some_and(|name| !name.chars().all(|c| c.is_ascii_digit()));
-        vec![if is_named {
+        // A namespace without a name cannot be entered by it, nor can a device be found.
+        let is_named = |name: &str| !name.chars().all(|c| c.is_ascii_digit());
+        let is_reachable = !is_nameless && netns.is_some_and(is_named);
+        vec![if is_reachable {
             advice.command(in_netns(*netns, command))
         } else {
             advice
@@ -333,10 +342,8 @@ impl Load {
                 continue;
             };
             let idle = case.idle(cpu);
-            // Tasks only take time from softirqs where these run in a task themselves.
-            let competes = case.ksoftirqd_share(cpu) >= case.limit(Key::KsoftirqdShare)
-                && idle.is_some_and(|idle| idle < case.limit(Key::CpuIdle));
-            let full = would_be >= case.limit(Key::SoftirqBusy) || competes;
+            let full = would_be >= case.limit(Key::SoftirqBusy)
+                || case.competes(cpu, case.ksoftirqd_share(cpu));
             if full {
                 return Self::Sustained {
                     cpu: *id,

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::threshold::{Key, Thresholds};
-use crate::model::{
-    finding::Severity,
-    report::{Cpu, Drop, Napi, PerCpu, Report},
-    topology::{Topology, Vector},
+use crate::{
+    analyze::missed,
+    model::{
+        finding::Severity,
+        report::{Cpu, Drop, Napi, PerCpu, Report},
+        topology::{Topology, Vector},
+    },
 };
 
 /// What a rule may look at.
@@ -94,6 +97,25 @@ impl<'a> Case<'a> {
         wait.p99 / 1_000 >= self.limit(Key::WaitP99) && (often || long)
     }
 
+    /// Whether tasks take the time that polling needs: `in_tasks` percent of it run in a task themselves, on a CPU without
+    /// time to spare. Other softirqs run before any task.
+    pub(super) fn competes(self, cpu: &Cpu, in_tasks: u64) -> bool {
+        in_tasks >= self.limit(Key::KsoftirqdShare)
+            && self
+                .idle(cpu)
+                .is_some_and(|idle| idle < self.limit(Key::CpuIdle))
+    }
+
+    /// Whether this CPU had time to poll more; `None` where that is not known.
+    pub(super) fn had_time(self, cpu: &Cpu) -> Option<bool> {
+        let in_tasks = self.ksoftirqd_share(cpu).max(outside_share(cpu));
+        if self.is_saturated(cpu) || self.competes(cpu, in_tasks) {
+            return Some(false);
+        }
+        // Where that is known, the time in softirqs is.
+        (self.idle(cpu)? >= self.limit(Key::CpuIdle)).then_some(true)
+    }
+
     /// Whether softirqs leave this CPU no room.
     pub(super) fn is_saturated(self, cpu: &Cpu) -> bool {
         self.softirq_busy(cpu)
@@ -164,8 +186,8 @@ impl<'a> Case<'a> {
 
     /// How bad it is that this cause lost `packets`.
     pub(super) fn loss(self, packets: u64) -> Severity {
-        let missed = self.report.devices.iter().map(|device| device.rx_missed);
-        let all = missed.fold(self.lost(|_| true).0, u64::saturating_add);
+        let (dropped, _) = self.lost(|_| true);
+        let all = dropped.saturating_add(missed::packets(self.report));
         if share(packets, all.max(packets)) >= self.limit(Key::MainLoss) {
             Severity::Critical
         } else {
@@ -258,6 +280,12 @@ pub(super) fn softirq_ns(cpu: &Cpu) -> Option<u64> {
         cpu.time.map(|time| time.softirq_ns),
     ];
     sources.into_iter().flatten().max()
+}
+
+/// Percent of the packets polled on this CPU that were polled outside `NET_RX`, by tasks; 0 where that is not known.
+fn outside_share(cpu: &Cpu) -> u64 {
+    let outside = cpu.packets_outside_net_rx.unwrap_or(0);
+    share(outside, cpu.packets.unwrap_or(0).saturating_add(outside))
 }
 
 /// `part` in percent of `whole`; 0 if `whole` is.

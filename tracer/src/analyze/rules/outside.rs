@@ -8,7 +8,7 @@ use super::{
     threshold::Key,
 };
 use crate::{
-    model::{finding::Severity, topology::ChannelKind},
+    model::finding::Severity,
     report::number::{self, count, duration},
 };
 
@@ -121,14 +121,12 @@ pub(super) fn single_queue(case: Case<'_>) -> Verdict {
         if !is_virtio || queues != 1 || online < 2 || steered || case.received(name) == 0 {
             continue;
         }
-        let most = nic
-            .channels
-            .and_then(|channels| channels.max)
-            .filter(|max| *max > 1);
-        let by = if most.is_some() {
-            "though the provider allows more"
-        } else {
-            "the provider gives no more"
+        let max = nic.channels.and_then(|channels| channels.max);
+        let most = max.filter(|max| *max > 1);
+        let by = match max {
+            Some(max) if max > 1 => "though the provider allows more",
+            Some(_) => "the provider gives no more",
+            None => "how many it may have is not known",
         };
         let summary = format!(
             "{name} (virtio) has one queue for {online} CPUs, {by}: one CPU receives everything"
@@ -140,10 +138,17 @@ pub(super) fn single_queue(case: Case<'_>) -> Verdict {
                 "1",
                 format!("ethtool -l {name}"),
             );
+        let device = quote(name);
+        if max.is_none() {
+            let advice = step(
+                format!("See how many queues {name} may have"),
+                "with more of them it spreads flows itself: ethtool -L sets their number",
+            );
+            one = one.advice([advice.command(format!("ethtool -l {device}"))]);
+        }
         if let Some(most) = most {
             let then = most.min(u32::try_from(online).unwrap_or(most));
-            let device = quote(name);
-            let kind = nic.channel_kind.unwrap_or(ChannelKind::Combined).word();
+            let kind = nic.channel_word();
             let advice = step(
                 format!("Give {name} {then} queues"),
                 "the device then spreads flows itself",

@@ -8,13 +8,17 @@ use std::{
 
 use super::{
     case::{Case, share},
-    command::{affinity, list, mask, rx_queues, sysctl},
+    command::{affinity, list, mask, quote, rx_queues, sysctl},
     found::{With as _, step},
     shared_cpu,
     threshold::Key,
 };
 use crate::{
-    model::{finding::Advice, setting::Setting, topology::Vector},
+    model::{
+        finding::Advice,
+        setting::{FLOW_ENTRIES, Setting},
+        topology::{ChannelKind, Nic, Vector},
+    },
     report::number::{self, of},
 };
 
@@ -45,8 +49,12 @@ pub(super) struct Plan {
     pub moves: Vec<(u32, String, u32)>,
     /// The kernel refuses to move the vectors.
     pub managed: bool,
+    /// It may refuse: whether it manages one of `moves` is not known.
+    pub may_be_managed: bool,
     /// Channels now and as many as there are cores for, where only more of them spread the load.
     pub channels: Option<(u32, u32)>,
+    /// What `ethtool -L` calls them.
+    pub channel_word: &'static str,
 }
 
 /// Online CPUs by core, on `node` if it has any; cores set aside for other purposes left out.
@@ -111,10 +119,12 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         (true, _) => (Vec::new(), spare),
     };
     let mut moves = Vec::new();
+    let mut may_be_managed = false;
     for (irq, vector) in &vectors {
         let to = irq_cpus[queues[irq] % irq_cpus.len()];
         if vector.managed != Some(true) && placed(vector) != [to] {
             moves.push((*irq, list(&vector.affinity), to));
+            may_be_managed |= vector.managed.is_none();
         }
     }
     let flat = |cores: Vec<Vec<u32>>| {
@@ -138,7 +148,9 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         rest_is_remote,
         moves,
         managed,
+        may_be_managed,
         channels: channels.filter(|(now, then)| then > now),
+        channel_word: nic.map_or(ChannelKind::Combined.word(), Nic::channel_word),
     })
 }
 
@@ -152,7 +164,7 @@ pub(crate) fn placed(vector: &Vector) -> &[u32] {
 }
 
 /// Vectors of one queue, receive and transmit, have one rank.
-fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
+pub(super) fn rank(vectors: &[(u32, &Vector)]) -> BTreeMap<u32, usize> {
     let queues: BTreeSet<u32> = vectors.iter().filter_map(|(_, v)| v.queue).collect();
     let of_queue = |queue: u32| queues.iter().position(|other| *other == queue);
     let ranks = vectors.iter().enumerate();
@@ -238,15 +250,16 @@ impl Plan {
                 "the kernel manages the affinity of these vectors and refuses writes (EPERM); it spreads them itself when \
                  the queues are made",
             );
-            let device = super::command::quote(&self.device);
+            let device = quote(&self.device);
+            let kind = self.channel_word;
             if let Some((now, then)) = self.channels {
                 let channels = Setting::Channels {
                     device: self.device.clone(),
                 };
                 return Some(
                     advice
-                        .command(format!("ethtool -L {device} combined {then}"))
-                        .undo(format!("ethtool -L {device} combined {now}"))
+                        .command(format!("ethtool -L {device} {kind} {then}"))
+                        .undo(format!("ethtool -L {device} {kind} {now}"))
                         .risk("resets the device: a moment without packets")
                         .sets([(channels, then.to_string())]),
                 );
@@ -290,9 +303,19 @@ impl Plan {
                 )
             },
         );
-        let advice = advice.command(affinity(&new)).risk(
-            "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time",
-        );
+        let refused = if self.may_be_managed {
+            format!(
+                "; the kernel may refuse (EPERM) because it manages these vectors, which is not known here: change the number \
+                 of queues then, ethtool -L {} {} N",
+                quote(&self.device),
+                self.channel_word
+            )
+        } else {
+            String::new()
+        };
+        let advice = advice.command(affinity(&new)).risk(format!(
+            "a queue under load moves only when its NAPI has drained; processes on these CPUs lose time{refused}"
+        ));
         let advice = advice.sets(
             new.into_iter()
                 .map(|(irq, to)| (Setting::IrqAffinity { irq }, to)),
@@ -369,8 +392,7 @@ fn rps(case: Case<'_>, advice: Advice, device: &str, cpus: &[u32]) -> Advice {
 
 /// Flows to the CPU of their reader; only where nothing is set up yet and all of it can be undone.
 fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
-    const TABLE: &str = "net.core.rps_sock_flow_entries";
-    let now = case.sysctl(TABLE)?;
+    let now = case.sysctl(FLOW_ENTRIES)?;
     let queues = &case.host.devices.get(device)?.rx_queues;
     let is_off = queues.values().all(|queue| queue.rps_flow_cnt == Some(0));
     // What is set is not made smaller.
@@ -378,7 +400,9 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         return None;
     }
     let entries = now.max(FLOWS);
-    let each = (entries / queues.len() as u64).max(1).to_string();
+    // The kernel would round it up.
+    let each = (entries / queues.len() as u64).max(1);
+    let each = each.checked_next_power_of_two()?.to_string();
     let count = |queue: &crate::model::topology::RxQueue| Some(queue.rps_flow_cnt?.to_string());
     let (flows, back) = rx_queues(case, device, "rps_flow_cnt", &each, count);
     let set = |queue: &u32| {
@@ -386,7 +410,7 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         let queue = *queue;
         (Setting::RpsFlowCount { device, queue }, each.clone())
     };
-    let changes = [(Setting::sysctl(TABLE), entries.to_string())]
+    let changes = [(Setting::sysctl(FLOW_ENTRIES), entries.to_string())]
         .into_iter()
         .chain(queues.keys().map(set));
     let advice = step(
@@ -397,11 +421,11 @@ fn rfs(case: Case<'_>, device: &str) -> Option<Advice> {
         advice
             .command(format!(
                 "{}; {flows}",
-                sysctl(case, TABLE, &entries.to_string())
+                sysctl(case, FLOW_ENTRIES, &entries.to_string())
             ))
             .undo(format!(
                 "{}; {}",
-                sysctl(case, TABLE, &now.to_string()),
+                sysctl(case, FLOW_ENTRIES, &now.to_string()),
                 back?
             ))
             .sets(changes),

@@ -277,10 +277,22 @@ fn moderate(case: Case<'_>, device: &str) -> Option<Advice> {
         format!("Raise rx-usecs of {device} from {usecs} to {then}"),
         "an interrupt then covers more packets",
     );
+    // Drivers refuse it or do not keep to it while they adapt it themselves.
+    let (command, undo) = if now.adaptive_rx == Some(true) {
+        (
+            format!("ethtool -C {name} adaptive-rx off rx-usecs {then}"),
+            format!("ethtool -C {name} rx-usecs {usecs}; ethtool -C {name} adaptive-rx on"),
+        )
+    } else {
+        (
+            format!("ethtool -C {name} rx-usecs {then}"),
+            format!("ethtool -C {name} rx-usecs {usecs}"),
+        )
+    };
     Some(
         advice
-            .command(format!("ethtool -C {name} rx-usecs {then}"))
-            .undo(format!("ethtool -C {name} rx-usecs {usecs}"))
+            .command(command)
+            .undo(undo)
             .risk(format!("up to {then} µs more latency for each packet")),
     )
 }

@@ -7,6 +7,7 @@ use super::{
     plan::plan,
 };
 use crate::{
+    analyze::missed,
     model::{
         finding::{Advice, Severity},
         report::Device,
@@ -38,11 +39,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
     if case.report.devices.is_empty() {
         return Err("rx_missed_errors: no device's counters".to_owned());
     }
-    let lost = case
-        .report
-        .devices
-        .iter()
-        .filter_map(|device| Some((device, lost(device)?)));
+    let lost = missed::devices(case.report).filter_map(|device| Some((device, lost(device)?)));
     Ok(lost
         .map(|(device, (counter, packets))| tell(case, device, counter, packets))
         .collect())
@@ -65,16 +62,21 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
     let name = device.name.as_str();
     let polled = case.polled_by_cpu(name);
     // The one that polls most is the one that has to keep the ring empty.
-    let busiest = polled
-        .iter()
-        .max_by_key(|(_, n)| **n)
-        .and_then(|(cpu, _)| case.cpu(*cpu));
-    let saturated = busiest.filter(|cpu| case.is_saturated(cpu));
+    let polled = polled.iter().filter(|(_, n)| **n > 0);
+    let empties = polled.max_by_key(|(_, n)| **n).map(|(cpu, _)| *cpu);
+    let busiest = empties.and_then(|cpu| case.cpu(cpu));
+    let had_time = busiest.and_then(|cpu| case.had_time(cpu));
     let offered = packets.saturating_add(device.rx_packets);
-    let because = match (saturated, busiest) {
-        (Some(cpu), _) => format!("CPU {}, which empties it, is full", cpu.cpu),
-        (None, Some(cpu)) => format!("CPU {}, which empties it, has time left: bursts", cpu.cpu),
-        (None, None) => "which CPU empties it is not known".to_owned(),
+    let because = match (busiest, had_time) {
+        (Some(cpu), Some(false)) => format!("CPU {}, which empties it, is full", cpu.cpu),
+        (Some(cpu), Some(true)) => {
+            format!("CPU {}, which empties it, has time left: bursts", cpu.cpu)
+        }
+        (Some(cpu), None) => format!(
+            "whether CPU {}, which empties it, has time left is not known",
+            cpu.cpu
+        ),
+        (None, _) => "which CPU empties it is not known".to_owned(),
     };
     let summary = format!(
         "the receive ring of {name} had no room for {} ({}), lost before the kernel saw them; {because}",
@@ -88,7 +90,7 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
         format!("ethtool -S {name}")
     };
     let mut found = Found::new(ID, Severity::Critical, summary)
-        .on(polled.iter().filter(|(_, n)| **n > 0).map(|(cpu, _)| *cpu))
+        .on(empties)
         .evidence(counter, of(packets, "packet"), source);
     let dry = device.driver_stats.iter();
     for (name, n) in dry.filter(|(name, n)| name.contains(RAN_DRY) && **n > 0) {
@@ -114,7 +116,16 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
             "softirq_entry/exit, /proc/stat",
         );
     }
-    let found = if saturated.is_some() {
+    if let Some(cpu) = busiest
+        && let Some(idle) = case.idle(cpu)
+    {
+        found = found.evidence(
+            format!("CPU {} idle", cpu.cpu),
+            format!("{idle} % of the time"),
+            "/proc/stat",
+        );
+    }
+    let found = if had_time == Some(false) {
         let found =
             found.useless("a larger ring: it absorbs bursts, not a load that its CPU cannot take");
         match plan(case, name) {
@@ -122,12 +133,13 @@ fn tell(case: Case<'_>, device: &Device, counter: &str, packets: u64) -> Found {
             None => found,
         }
     } else {
-        found.advice(ring.map(|ring| larger(name, ring)))
+        let bursts = had_time == Some(true);
+        found.advice(ring.map(|ring| larger(name, ring, bursts)))
     };
     found.useless("netdev_max_backlog: these packets never came that far")
 }
 
-fn larger(name: &str, ring: Range) -> Advice {
+fn larger(name: &str, ring: Range, bursts: bool) -> Advice {
     let Some(max) = ring.max.filter(|max| *max > ring.now) else {
         return step(
             format!("Spread the packets of {name} over more queues"),
@@ -136,6 +148,11 @@ fn larger(name: &str, ring: Range) -> Advice {
     };
     let then = ring.now.saturating_mul(2).min(max);
     let device = quote(name);
+    let for_load = if bursts {
+        ""
+    } else {
+        ", and is useless for a sustained load"
+    };
     let advice = step(
         format!(
             "Raise the receive ring of {name} from {} to {}",
@@ -143,7 +160,7 @@ fn larger(name: &str, ring: Range) -> Advice {
             count(then.into())
         ),
         format!(
-            "it holds a burst until its CPU comes; at most {}",
+            "it holds a burst until its CPU comes{for_load}; at most {}",
             count(max.into())
         ),
     );

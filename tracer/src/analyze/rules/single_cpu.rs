@@ -1,18 +1,15 @@
 //! Rule 4: one CPU does nearly all of `NET_RX` and has no room left.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
     case::{Case, share},
     found::{Found, NOTHING, Verdict, With as _, step},
-    plan::{Plan, placed, plan},
+    plan::{Plan, placed, plan, rank},
     threshold::Key,
 };
 use crate::{
-    model::{
-        finding::Severity,
-        report::Cpu,
-        setting::Setting,
-        topology::{ChannelKind, Nic},
-    },
+    model::{finding::Severity, report::Cpu, setting::Setting, topology::Nic},
     report::number::{count, duration, of, percent},
 };
 
@@ -118,6 +115,8 @@ struct Funnel<'a> {
     /// Vectors that are delivered to this CPU alone, of how many.
     here: usize,
     vectors: usize,
+    /// Queues that these vectors are of: one may have a vector to receive and one to transmit.
+    queues_here: usize,
     /// Receive queues with vectors, of the device.
     queues: usize,
     /// Receive queues whose RPS mask is this CPU alone, of how many.
@@ -133,15 +132,18 @@ fn funnels<'a>(case: Case<'a>, cpu: u32) -> Vec<Funnel<'a>> {
     for device in case.devices() {
         let received = case.received(device);
         let vectors = case.vectors(device);
-        let here = vectors.iter().filter(|(_, v)| placed(v) == [cpu]).count();
+        let here = vectors.iter().filter(|(_, v)| placed(v) == [cpu]);
+        let here: Vec<u32> = here.map(|(irq, _)| *irq).collect();
+        let rank = rank(&vectors);
+        let queues_here: BTreeSet<_> = here.iter().map(|irq| rank[irq]).collect();
+        let here = here.len();
         let nic = case.host.devices.get(device);
         let rx = nic.map(|nic| &nic.rx_queues);
         let rps_here = rx.map_or(0, |rx| rx.values().filter(|q| q.rps_cpus == [cpu]).count());
         let polled = case.polled_by_cpu(device);
         let all = polled.values().copied().fold(0, u64::saturating_add);
         let mine = polled.get(&cpu).copied().unwrap_or(0);
-        let queues: std::collections::BTreeSet<_> =
-            vectors.iter().filter_map(|(_, v)| v.queue).collect();
+        let queues: BTreeSet<_> = vectors.iter().filter_map(|(_, v)| v.queue).collect();
         let active = received > 0
             || case.report.irqs.iter().any(|irq| {
                 irq.device.as_deref() == Some(device)
@@ -154,9 +156,10 @@ fn funnels<'a>(case: Case<'a>, cpu: u32) -> Vec<Funnel<'a>> {
                 nic,
                 here,
                 vectors: vectors.len(),
+                queues_here: queues_here.len(),
                 queues: queues.len().max(1),
                 rps_here,
-                rx_queues: rx.map_or(0, std::collections::BTreeMap::len),
+                rx_queues: rx.map_or(0, BTreeMap::len),
                 polled: (all > 0).then(|| share(mine, all)),
             };
             funnels.push((received, funnel));
@@ -231,7 +234,7 @@ impl Funnel<'_> {
         };
         let cpus = case.online().len();
         // Vectors elsewhere carry the rest; this CPU is full with one of them.
-        if self.here == 1 && self.queues > 1 && self.rps_here == 0 {
+        if self.queues_here == 1 && self.queues > 1 && self.rps_here == 0 {
             let words = format!(
                 "one of {} queues of {device} brings this load: one flow, or flows that hash alike; neither RSS nor RPS \
                  can split one flow",
@@ -258,11 +261,7 @@ impl Funnel<'_> {
     /// The device could have more queues than it has.
     fn more_queues(&self, plan: &Plan) -> Option<crate::model::finding::Advice> {
         let channels = self.nic?.channels?;
-        let kind = self
-            .nic?
-            .channel_kind
-            .unwrap_or(ChannelKind::Combined)
-            .word();
+        let kind = self.nic?.channel_word();
         let cores = u32::try_from(plan.irq_cpus.len() + plan.rest.len()).ok()?;
         let most = channels.max?.min(cores);
         if self.queues > 1 || most <= channels.now.max(1) {

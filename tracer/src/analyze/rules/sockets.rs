@@ -1,5 +1,7 @@
 //! Rules 13 and 14: losses above the interrupt path, where no interrupt knob helps.
 
+use std::collections::BTreeMap;
+
 use super::{
     case::{Case, doubled, share},
     command::sysctl,
@@ -7,10 +9,11 @@ use super::{
     threshold::Key,
 };
 use crate::{
+    analyze::names::is_index,
     model::{
         event::What,
         finding::{Advice, Severity},
-        report::Drop,
+        report::{Drop, Stage},
         topology::Process,
     },
     report::number::{count, of},
@@ -43,8 +46,16 @@ impl Loss {
         let counters = case.report.protocols.iter();
         let counters = counters.filter(|(name, n)| **n > 0 && is_counter(name));
         let counters: Vec<_> = counters.map(|(name, n)| (name.clone(), *n)).collect();
-        // UDP counts IPv6 apart; a sum of the same counter is one loss, different ones may be one.
-        let counted = counters.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        // UDP counts IPv6 apart: the same counter of several protocols adds up, different ones may be one loss.
+        let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+        for (counter, n) in &counters {
+            let name = counter
+                .rsplit_once('.')
+                .map_or(counter.as_str(), |(_, name)| name);
+            let sum = by_name.entry(name).or_default();
+            *sum = sum.saturating_add(*n);
+        }
+        let counted = by_name.into_values().max().unwrap_or(0);
         Self {
             packets: packets.max(counted),
             traced: case.report.drop_totals.packets.map(|_| packets),
@@ -157,9 +168,9 @@ fn reader<'a>(case: Case<'a>, reason: &str) -> Option<Reader<'a>> {
             let protocol = if flow.protocol == 6 { "tcp" } else { "udp" };
             let port = format!("{protocol}/{}", flow.destination_port?);
             // A namespace is not known of a packet without a device, nor of `if3` alone.
-            let is_known = device.as_deref().is_some_and(|device| {
-                netns.is_some() || !device.starts_with("if") || !device.ends_with(char::is_numeric)
-            });
+            let is_known = device
+                .as_deref()
+                .is_some_and(|device| netns.is_some() || !is_index(device));
             Some((port, is_known.then_some(netns.as_deref())))
         }
         _ => None,
@@ -313,6 +324,24 @@ fn full_table(case: Case<'_>) -> Option<(u64, u64)> {
     (max > 0 && share(used, max) >= case.limit(Key::Conntrack)).then_some((used, max))
 }
 
+/// Dropped by a netfilter hook: by a rule, or for want of room in the connection table. Where the kernel gives no reasons
+/// (before 5.17), the function tells.
+fn is_netfilter(drop: &Drop) -> bool {
+    match drop.reason.as_deref() {
+        Some(reason) => reason == "NETFILTER_DROP",
+        None => drop.stage == Stage::Netfilter,
+    }
+}
+
+/// What the evidence calls such `drops`.
+fn netfilter_drops(drops: &[&Drop]) -> &'static str {
+    if drops.iter().all(|drop| drop.reason.is_some()) {
+        "drops for NETFILTER_DROP"
+    } else {
+        "drops in netfilter, no reason given"
+    }
+}
+
 fn executed_on(drops: &[&Drop]) -> Vec<u32> {
     let cpus = drops.iter().flat_map(|drop| drop.per_cpu.keys());
     cpus.copied().collect()
@@ -328,7 +357,7 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
     let Some((used, max)) = full_table(case) else {
         return NOTHING;
     };
-    let (lost, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let (lost, drops) = case.lost(is_netfilter);
     let severity = if lost > 0 && used >= max {
         case.loss(lost)
     } else {
@@ -349,7 +378,10 @@ pub(super) fn conntrack(case: Case<'_>) -> Verdict {
         );
     let found = if lost > 0 {
         found.evidence(
-            "drops for NETFILTER_DROP, by the full table or by a rule",
+            format!(
+                "{}, by the full table or by a rule",
+                netfilter_drops(&drops)
+            ),
             of(lost, "packet"),
             "kfree_skb",
         )
@@ -383,8 +415,15 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
     if case.report.drop_totals.packets.is_none() {
         return Err("drops by reason: kfree_skb is not hooked".to_owned());
     }
-    let (packets, drops) = case.lost(|drop| drop.reason.as_deref() == Some("NETFILTER_DROP"));
+    let (packets, drops) = case.lost(is_netfilter);
     let Some(first) = drops.first() else {
+        let (_, all) = case.lost(|_| true);
+        let no_reasons = all.iter().all(|drop| drop.reason.is_none());
+        if no_reasons && all.iter().any(|drop| drop.stage == Stage::Other) {
+            return Err(
+                "drops by reason: the kernel gives none, and not every function tells".to_owned(),
+            );
+        }
         return NOTHING;
     };
     // Then these are for want of room, and conntrack tells of them.
@@ -405,11 +444,7 @@ pub(super) fn firewall(case: Case<'_>) -> Verdict {
     };
     Found::new(FIREWALL, Severity::Info, summary)
         .on(executed_on(&drops))
-        .evidence(
-            "drops for NETFILTER_DROP",
-            of(packets, "packet"),
-            "kfree_skb",
-        )
+        .evidence(netfilter_drops(&drops), of(packets, "packet"), "kfree_skb")
         .advice([step(
             "See which rule counts them",
             "only its author knows whether they are wanted",

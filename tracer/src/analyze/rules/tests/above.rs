@@ -32,6 +32,35 @@ fn a_full_socket_is_the_applications_and_no_interrupt_knob_is_advised() {
 }
 
 #[test]
+fn packets_of_ipv4_and_of_ipv6_that_found_a_socket_full_add_up() {
+    let (mut report, host) = well_spread();
+    report.protocols = [
+        ("Udp.RcvbufErrors".to_owned(), 700),
+        ("Udp6.RcvbufErrors".to_owned(), 500),
+    ]
+    .into();
+    let found = fires(&report, &host, "slow-reader", Severity::Critical);
+    assert!(
+        found.summary.starts_with("1,200 packets"),
+        "{}",
+        found.summary
+    );
+    // Traced, they are the same packets.
+    report.drops = vec![drop(
+        "udp_queue_rcv_one_skb",
+        "SOCKET_RCVBUFF",
+        Stage::Udp,
+        1_200,
+    )];
+    let found = fires(&report, &host, "slow-reader", Severity::Critical);
+    assert!(
+        found.summary.starts_with("1,200 packets"),
+        "{}",
+        found.summary
+    );
+}
+
+#[test]
 fn queues_of_tcp_are_no_interrupt_problem() {
     let (mut report, host) = well_spread();
     is_silent(&report, &host, "socket-backlog");
@@ -75,6 +104,35 @@ fn the_firewall_is_policy() {
         4_000,
     )];
     fires(&report, &host, "firewall", Severity::Info);
+}
+
+#[test]
+fn a_firewall_is_seen_by_the_function_where_the_kernel_gives_no_reasons() {
+    let (mut report, mut host) = well_spread();
+    let at = |site: &str, stage, packets| Drop {
+        reason: None,
+        ..drop(site, "", stage, packets)
+    };
+    let udp = at("udp_queue_rcv_one_skb", Stage::Udp, 9);
+    let filter = at("nf_hook_slow", Stage::Netfilter, 4_000);
+    report.drops = vec![udp.clone(), filter];
+    let found = fires(&report, &host, "firewall", Severity::Info);
+    assert!(found.summary.contains("4,000 packets"), "{}", found.summary);
+    assert!(
+        found.evidence[0].what.contains("no reason given"),
+        "{found:#?}"
+    );
+    host.sysctls
+        .insert("net.netfilter.nf_conntrack_count".into(), "262144".into());
+    fires(&report, &host, "conntrack-full", Severity::Critical);
+    // Not one of them was in netfilter.
+    report.drops = vec![udp.clone()];
+    is_silent(&report, &host, "firewall");
+    // Where names are hidden it may have been.
+    report.drops = vec![udp, at("0xffffffff81a0b3c4", Stage::Other, 4_000)];
+    abstains(&report, &host, "firewall", "reason");
+    report.drops[0].reason = Some("SOCKET_RCVBUFF".into());
+    is_silent(&report, &host, "firewall");
 }
 
 #[test]

@@ -132,6 +132,34 @@ fn a_device_of_another_namespace_is_steered_there() {
 }
 
 #[test]
+fn a_device_whose_name_is_not_known_has_no_command() {
+    let (report, host) = veth(60, 100_000, 90_000);
+    let steer = |name: &str, netns: Option<&str>, there: bool| {
+        let (mut report, mut host) = (report.clone(), host.clone());
+        report.drops[0].device = Some(name.into());
+        report.drops[0].netns = netns.map(str::to_owned);
+        let device = host.devices.remove("veth0");
+        if there {
+            host.devices.extend(device.map(|nic| (name.into(), nic)));
+        }
+        let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+        found.advice[0].clone()
+    };
+    for (netns, there) in [(None, false), (Some("pod"), false), (Some("pod"), true)] {
+        let advice = steer("if7", netns, there);
+        assert!(advice.step.starts_with("Steer if7 to"), "{advice:#?}");
+        assert!(advice.why.ends_with("only its index"), "{advice:#?}");
+        assert_eq!(advice.command, None);
+    }
+    // It is called so.
+    assert_eq!(
+        steer("if7", None, true).command.as_deref(),
+        Some("echo 707 > /sys/class/net/if7/queues/rx-0/rps_cpus")
+    );
+    assert!(steer("ifb0", Some("pod"), false).command.is_some());
+}
+
+#[test]
 fn whether_rps_steers_is_told_only_where_it_is_known() {
     let (mut report, mut host) = veth(60, 100_000, 90_000);
     host.devices.clear();
@@ -230,4 +258,103 @@ fn a_ring_overrun_by_bursts_wants_a_larger_ring_and_by_a_full_cpu_does_not() {
     let (mut report, host) = well_spread();
     report.devices[0].driver_stats = [("tx_timeout_count".to_owned(), 3)].into();
     is_silent(&report, &host, "ring-overrun");
+}
+
+#[test]
+fn a_ring_is_said_to_overrun_by_bursts_only_where_its_cpu_had_time_left() {
+    let told = |change: &dyn Fn(&mut crate::model::report::Cpu)| {
+        let (mut report, host) = well_spread();
+        report.devices[0].rx_missed = 5_000;
+        // CPU 7 polls most.
+        change(&mut report.cpus[7]);
+        fires(&report, &host, "ring-overrun", Severity::Critical)
+    };
+    let (has_time, full, unknown) = (
+        "CPU 7, which empties it, has time left: bursts",
+        "CPU 7, which empties it, is full",
+        "whether CPU 7, which empties it, has time left is not known",
+    );
+    let is = |found: &Finding, words: &str| {
+        assert!(found.summary.ends_with(words), "{}", found.summary);
+    };
+    let without_idle = |cpu: &mut crate::model::report::Cpu| {
+        if let Some(time) = &mut cpu.time {
+            time.user_ns += time.idle_ns;
+            time.idle_ns = 0;
+        }
+    };
+    is(&told(&|_| ()), has_time);
+    // Softirqs run before tasks, unless they run in one: then tasks may have taken the time, or not.
+    let found = told(&without_idle);
+    is(&found, unknown);
+    assert_eq!(commands(&found), ["ethtool -G eth0 rx 1024"]);
+    assert!(found.advice[0].why.contains("sustained"), "{found:#?}");
+    is(&told(&|cpu| cpu.time = None), unknown);
+    let found = told(&|cpu| {
+        without_idle(cpu);
+        cpu.ksoftirqd_runs = cpu.net_rx_runs;
+    });
+    is(&found, full);
+    assert!(found.will_not_help[0].contains("a larger ring"));
+    // Polled by threads, which NET_RX does not show.
+    let threads = |cpu: &mut crate::model::report::Cpu| {
+        cpu.packets_outside_net_rx = Some(9_000_000);
+    };
+    is(&told(&threads), has_time);
+    is(
+        &told(&|cpu| {
+            without_idle(cpu);
+            threads(cpu);
+        }),
+        full,
+    );
+}
+
+#[test]
+fn a_ring_overrun_follows_only_from_what_is_wrong_on_the_cpu_that_empties_it() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    nic(&mut host, "eth1", 0, 40, &[1], &[]);
+    let mut report = traffic("eth0", 24, &[(0, 4_000_000, 94), (1, 400_000, 4)]);
+    report.napi[1].device = "eth1".into();
+    let mut second = report.devices[0].clone();
+    second.name = "eth1".into();
+    second.rx_missed = 5_000;
+    report.devices.push(second);
+    let follows = |report: &Report| {
+        let all = findings(report, &host);
+        assert_eq!(all[0].rule, "single-cpu");
+        let mut follows = all[0].follows.iter();
+        follows.any(|found| found.rule == "ring-overrun")
+    };
+    assert!(!follows(&report));
+    // One packet, from when the vector was elsewhere.
+    report.napi[1].per_cpu.insert(0, 1);
+    assert!(!follows(&report));
+    report.napi[1].per_cpu.insert(0, 500_000);
+    assert!(follows(&report));
+}
+
+#[test]
+fn a_bond_does_not_tell_the_loss_of_its_slave_again() {
+    let (mut report, host) = well_spread();
+    report.devices[0].driver = Some("ixgbe".into());
+    report.devices[0].rx_missed = 5_000;
+    let mut bond = report.devices[0].clone();
+    (bond.name, bond.driver) = ("bond0".into(), None);
+    report.devices.push(bond);
+    let all = findings(&report, &host);
+    let told = flat(&all).into_iter().filter(|f| f.rule == "ring-overrun");
+    let told: Vec<_> = told.map(|found| found.summary.as_str()).collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("the receive ring of eth0"), "{told:#?}");
+    // A tenth of all losses, if these are counted once.
+    report.protocols = [("Udp.RcvbufErrors".to_owned(), 600)].into();
+    report.drops = vec![drop(
+        "udp_queue_rcv_one_skb",
+        "SOCKET_RCVBUFF",
+        Stage::Udp,
+        600,
+    )];
+    fires(&report, &host, "slow-reader", Severity::Critical);
 }

@@ -48,6 +48,36 @@ fn one_queue_of_several_at_its_limit_is_one_flow_and_cannot_be_split() {
 }
 
 #[test]
+fn a_queue_with_vectors_to_receive_and_to_transmit_is_still_one() {
+    let mut host = host();
+    nic(&mut host, "eth0", 1, 24, &[4, 5, 6, 7], &[]);
+    for queue in 0..4 {
+        let mut transmits = host.irqs[&(24 + queue)].clone();
+        transmits.name = format!("eth0-tx-{queue}");
+        host.irqs.insert(28 + queue, transmits);
+    }
+    let report = traffic("eth0", 24, &[(4, 4_000_000, 96), (5, 9_000, 1)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        found.summary.contains("2 of 8 vectors"),
+        "{}",
+        found.summary
+    );
+    assert!(
+        found.will_not_help[0].starts_with("one of 4 queues of eth0"),
+        "{found:#?}"
+    );
+    // Two queues are there.
+    let transmits = host.irqs.get_mut(&29).unwrap();
+    transmits.effective = vec![4];
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        commands(&found)[0].contains("smp_affinity_list"),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn a_device_with_one_queue_gets_rps_beside_the_interrupt_core() {
     let mut host = host();
     nic(&mut host, "eth0", 1, 24, &[4], &[]);
@@ -75,6 +105,52 @@ fn managed_vectors_are_not_written() {
     let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
     let found = fires(&report, &host, "single-cpu", Severity::Warning);
     assert_eq!(commands(&found)[0], "ethtool -l eth0");
+}
+
+#[test]
+fn vectors_that_the_kernel_may_manage_are_moved_with_a_warning() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let risk = |host: &Topology| {
+        let found = fires(&report, host, "single-cpu", Severity::Warning);
+        let pins = |advice: &&Advice| {
+            let command = advice.command.as_deref();
+            command.is_some_and(|command| command.contains("smp_affinity_list"))
+        };
+        let pin = found.advice.iter().find(pins).unwrap();
+        pin.risk.clone().unwrap()
+    };
+    assert!(!risk(&host).contains("EPERM"), "{}", risk(&host));
+    host.irqs.get_mut(&26).unwrap().managed = None;
+    let may = risk(&host);
+    assert!(may.contains("EPERM"), "{may}");
+    assert!(may.ends_with("ethtool -L eth0 combined N"), "{may}");
+    host.devices.get_mut("eth0").unwrap().channel_kind = Some(ChannelKind::Rx);
+    let may = risk(&host);
+    assert!(may.ends_with("ethtool -L eth0 rx N"), "{may}");
+}
+
+#[test]
+fn receive_channels_of_managed_vectors_are_not_called_combined() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0, 0, 0], &[]);
+    for vector in host.irqs.values_mut() {
+        vector.managed = Some(true);
+    }
+    let eth0 = host.devices.get_mut("eth0").unwrap();
+    eth0.channels = Some(Range {
+        now: 4,
+        max: Some(63),
+    });
+    eth0.channel_kind = Some(ChannelKind::Rx);
+    let report = traffic("eth0", 24, &[(0, 4_000_000, 94)]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(commands(&found)[0], "ethtool -L eth0 rx 8");
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("ethtool -L eth0 rx 4")
+    );
 }
 
 #[test]
@@ -237,16 +313,24 @@ fn a_virtio_device_with_one_queue_needs_rps_or_more_queues() {
     let report = traffic("eth0", 24, &[(0, 400_000, 20)]);
     is_silent(&report, &host, "single-queue");
     host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
-    let found = fires(&report, &host, "single-queue", Severity::Info);
-    assert_eq!(
-        commands(&found)[0],
-        "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"
-    );
-    host.devices.get_mut("eth0").unwrap().channels = Some(Range {
-        now: 1,
-        max: Some(4),
-    });
-    let found = fires(&report, &host, "single-queue", Severity::Info);
+    let mut told = |channels| {
+        host.devices.get_mut("eth0").unwrap().channels = channels;
+        fires(&report, &host, "single-queue", Severity::Info)
+    };
+    let now_1 = |max| Some(Range { now: 1, max });
+    let steer = "echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus";
+    let found = told(now_1(Some(1)));
+    assert!(found.summary.contains("gives no more"), "{found:#?}");
+    assert_eq!(commands(&found)[0], steer);
+    for unknown in [None, now_1(None)] {
+        let found = told(unknown);
+        assert!(
+            found.summary.contains("how many it may have is not known"),
+            "{found:#?}"
+        );
+        assert_eq!(commands(&found)[..2], ["ethtool -l eth0", steer]);
+    }
+    let found = told(now_1(Some(4)));
     assert_eq!(commands(&found), ["ethtool -L eth0 combined 4"]);
     nic(&mut host, "eth0", 0, 24, &[0], &[1, 2]);
     host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());

@@ -17,7 +17,7 @@ use synthetic::*;
 use super::{Case, RULES, diagnose, threshold::Thresholds};
 use crate::{
     model::{
-        finding::{Finding, Severity},
+        finding::{Advice, Finding, Severity},
         report::{Drop, Reconciliation, Report, Stage},
         topology::{
             ChannelKind, Coalesce, Cpuset, Irqbalance, NapiInstance, Nic, Place, Process, Range,

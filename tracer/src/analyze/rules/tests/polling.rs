@@ -78,3 +78,37 @@ fn an_interrupt_for_each_packet_is_too_many() {
     report.cpus[4].hardirq_ns = Some(4 * SECOND);
     fires(&report, &host, "irq-rate", Severity::Warning);
 }
+
+#[test]
+fn a_device_that_adapts_its_interrupt_rate_has_that_switched_off_before_it_is_set() {
+    let (mut report, mut host) = well_spread();
+    (report.irqs[0].count, report.irqs[0].per_cpu) = (600_000, [(4, 600_000)].into());
+    for napi in &mut report.napi {
+        napi.polls = napi.packets;
+    }
+    let mut told = |adaptive_rx| {
+        let eth0 = host.devices.get_mut("eth0").unwrap();
+        eth0.coalesce = Some(Coalesce {
+            adaptive_rx,
+            rx_usecs: Some(50),
+            rx_frames: None,
+        });
+        let found = fires(&report, &host, "irq-rate", Severity::Info);
+        let advice = found.advice[0].clone();
+        (advice.command.unwrap(), advice.revert.unwrap())
+    };
+    assert_eq!(
+        told(Some(true)),
+        (
+            "ethtool -C eth0 adaptive-rx off rx-usecs 100".to_owned(),
+            "ethtool -C eth0 rx-usecs 50; ethtool -C eth0 adaptive-rx on".to_owned()
+        )
+    );
+    assert_eq!(
+        told(None),
+        (
+            "ethtool -C eth0 rx-usecs 100".to_owned(),
+            "ethtool -C eth0 rx-usecs 50".to_owned()
+        )
+    );
+}

@@ -1,7 +1,10 @@
 //! Where a plausible reading of the numbers, or a plausible command, would be wrong.
 
 use super::*;
-use crate::model::event::{Event, Flow, What};
+use crate::model::{
+    event::{Event, Flow, What},
+    setting::Setting,
+};
 
 fn evidence(found: &Finding) -> String {
     let lines = found.evidence.iter();
@@ -286,6 +289,30 @@ fn a_flow_table_is_never_made_smaller() {
     let rfs = commands(&found)[1];
     assert!(rfs.contains("rps_sock_flow_entries=65536"), "{rfs}");
     assert!(rfs.contains("echo 65536 > "), "{rfs}");
+}
+
+#[test]
+fn a_flow_table_of_a_queue_is_as_large_as_the_kernel_makes_it() {
+    let report = traffic("eth0", 24, &[(4, 4_000_000, 96)]);
+    let thresholds = Thresholds::default();
+    for (queues, each) in [(1, "32768"), (3, "16384"), (5, "8192"), (12, "4096")] {
+        let mut host = host();
+        nic(&mut host, "eth0", 1, 24, &vec![4; queues], &[]);
+        let case = Case {
+            report: &report,
+            host: &host,
+            thresholds: &thresholds,
+            apps: &[],
+        };
+        let steps = crate::analyze::rules::plan::widen(case, "eth0", &[5], "");
+        let set = |setting: &Setting| matches!(setting, Setting::RpsFlowCount { .. });
+        let changes = steps[1].changes.iter();
+        let changes: Vec<_> = changes.filter(|change| set(&change.setting)).collect();
+        assert_eq!(changes.len(), queues);
+        assert!(changes.iter().all(|change| change.to == each), "{steps:#?}");
+        let command = steps[1].command.as_deref().unwrap();
+        assert!(command.contains(&format!("echo {each} > ")), "{command}");
+    }
 }
 
 #[test]
