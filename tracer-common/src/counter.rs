@@ -1,9 +1,9 @@
 //! Exact counters, kept per CPU by the kernel side.
 //!
-//! One [`CpuCounters`] a possible CPU in the memory-mapped array `CPUS`, indexed by CPU id; one
-//! [`IrqCounters`] a CPU and IRQ in `IRQS`; one [`NapiCounters`] a CPU and NAPI slot in `NAPIS`;
-//! drops by [`DropKey`] in the per-CPU hash `DROPS`, and in front of it those that a CPU meets first, one [`DropLine`]
-//! each, in `LINES`: a key's drops are the sum of both. All only grow while the programs are attached.
+//! One [`PerCpu`] a possible CPU in the memory-mapped array `CPUS`, indexed by CPU id; one
+//! [`IrqCounters`] a CPU and IRQ in `IRQS`; drops by [`DropKey`] in the per-CPU hash `DROPS`, and in front of it those
+//! that a CPU meets first, one [`DropLine`] each: a key's drops are the sum of both. All only grow while the programs are
+//! attached.
 
 use crate::hist::BUCKETS;
 
@@ -16,9 +16,9 @@ pub const SOFTIRQ_NAMES: [&str; SOFTIRQS] = [
 /// Vector number of `NET_RX_SOFTIRQ`.
 pub const NET_RX: u32 = 3;
 /// NAPI instances that one CPU can tell apart in a run; later ones are counted as a loss.
-pub const NAPI_SLOTS: u32 = 64;
+pub const NAPI_SLOTS: usize = 64;
 /// Drop keys that one CPU counts without looking into the hash; a power of two.
-pub const DROP_LINES: u32 = 16;
+pub const DROP_LINES: usize = 16;
 /// In [`DropKey::target_cpu`]: the packet was not on its way to a backlog, or nobody could tell.
 pub const NO_CPU: u32 = u32::MAX;
 
@@ -52,7 +52,19 @@ pub struct DetailLimit {
     pub used: u64,
 }
 
-/// Everything that one CPU counts. Written by that CPU only.
+/// What one CPU counts. Written by that CPU only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerCpu {
+    /// What it has one of.
+    pub counters: CpuCounters,
+    /// Drops of the keys that it met first.
+    pub lines: [DropLine; DROP_LINES],
+    /// NAPI instances, each where its address falls, or in one of the slots after it.
+    pub napis: [NapiCounters; NAPI_SLOTS],
+}
+
+/// What one CPU has one of.
 #[repr(C, align(128))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuCounters {

@@ -31,11 +31,11 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// A line for `tracer -vv`; nothing at all without the feature `log`.
 macro_rules! log_line {
-    ($ctx:expr, $($arg:tt)*) => {
+    ($ctx:expr, $($arg:expr),* $(,)?) => {
         #[cfg(feature = "log")]
-        aya_log_ebpf::debug!($ctx, $($arg)*);
+        aya_log_ebpf::debug!($ctx, $($arg),*);
         #[cfg(not(feature = "log"))]
-        let _ = $ctx;
+        let _ = ($ctx, $($arg),*);
     };
 }
 pub(crate) use log_line;

@@ -8,29 +8,20 @@ use aya_ebpf::{
     maps::{Array, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    counter::{
-        CpuCounters, DROP_LINES, DropCounters, DropKey, DropLine, IrqCounters, NAPI_SLOTS,
-        NapiCounters,
-    },
+    counter::{DropCounters, DropKey, IrqCounters, PerCpu},
     layout::{Layout, Settings},
 };
 
 /// By CPU id.
 #[map]
-static CPUS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static CPUS: Array<PerCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// By CPU id × `Layout::irqs` + IRQ number.
 #[map]
 static IRQS: Array<IrqCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// By CPU id × [`NAPI_SLOTS`] + slot.
-#[map]
-static NAPIS: Array<NapiCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Drops; the only hash, since a drop's key has no small range.
 #[map]
 pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCounters> =
     PerCpuHashMap::with_max_entries(4096, 0);
-/// Drops of the keys that a CPU met first, which need no hash. By CPU id × [`DROP_LINES`] + line.
-#[map]
-static LINES: Array<DropLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Details.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -61,15 +52,16 @@ pub(crate) fn layout_ref() -> &'static Layout {
     &LAYOUT
 }
 
-/// Counters of the CPU the program runs on, and its id.
+/// What the CPU counts that the program runs on, and its id.
 #[inline(always)]
-pub(crate) fn this_cpu() -> Option<(u32, &'static mut CpuCounters)> {
+pub(crate) fn this_cpu() -> Option<(u32, &'static mut PerCpu)> {
     // SAFETY: the helper has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: a map value lives as long as the program. Programs that interrupt each other on one
-    // CPU write different fields, but the drop counters, which are added to atomically there.
-    let counters = unsafe { CPUS.get_ptr_mut(cpu)?.as_mut()? };
-    Some((cpu, counters))
+    // CPU write different fields, but those of drops: see `drop::add` and `drop::claim`. Polls, with bottom halves off, and
+    // IRQ handlers do not nest.
+    let per_cpu = unsafe { CPUS.get_ptr_mut(cpu)?.as_mut()? };
+    Some((cpu, per_cpu))
 }
 
 /// Counters of `irq` on `cpu`; `None` beyond the table.
@@ -81,24 +73,6 @@ pub(crate) fn irq(cpu: u32, irq: u32) -> Option<&'static mut IrqCounters> {
     }
     // SAFETY: as in `this_cpu`; only this CPU's IRQ handlers, which do not nest, write here.
     unsafe { IRQS.get_ptr_mut(cpu * irqs + irq)?.as_mut() }
-}
-
-/// NAPI slot `slot` of `cpu`.
-#[inline(always)]
-pub(crate) fn napi(cpu: u32, slot: u32) -> Option<&'static mut NapiCounters> {
-    // SAFETY: as in `this_cpu`; polls run with bottom halves off and do not nest.
-    unsafe { NAPIS.get_ptr_mut(cpu * NAPI_SLOTS + slot)?.as_mut() }
-}
-
-/// The line of `cpu` that the hash value `hash` falls on.
-#[inline(always)]
-pub(crate) fn drop_line(cpu: u32, hash: u32) -> Option<&'static mut DropLine> {
-    // SAFETY: as in `this_cpu`; a program that interrupts another on this CPU may write here, too: see `drop::claim`.
-    unsafe {
-        LINES
-            .get_ptr_mut(cpu * DROP_LINES + (hash & (DROP_LINES - 1)))?
-            .as_mut()
-    }
 }
 
 /// One value of [`SETTINGS`]. Volatile: user space may write it at any time; each is read whole.

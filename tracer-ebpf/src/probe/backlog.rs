@@ -15,7 +15,7 @@ use crate::{
 /// `skb`, `target`: the first two arguments of `enqueue_to_backlog`.
 #[inline(always)]
 fn enqueue(skb: *const u8, target: u32) -> Option<()> {
-    let (_, counters) = this_cpu()?;
+    let counters = &mut this_cpu()?.1.counters;
     address(skb, &mut counters.backlog_skb);
     counters.backlog_target = u64::from(target);
     Some(())

@@ -1,6 +1,6 @@
 //! Hooks: tracepoint `kfree_skb` (`tp_btf`, `raw_tp`; 2.6.30, reason since 5.17, receiving socket
 //! since 6.13).
-//! Output: `LINES` and `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
+//! Output: `PerCpu::lines` and `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
 
 use aya_ebpf::{
     EbpfContext,
@@ -9,7 +9,9 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use tracer_common::{
-    counter::{CpuCounters, DropCounters, DropKey, DropLine, NO_CPU, NO_REASON},
+    counter::{
+        CpuCounters, DROP_LINES, DropCounters, DropKey, DropLine, NO_CPU, NO_REASON, PerCpu,
+    },
     event::{DropBody, Kind},
     layout::ABSENT,
 };
@@ -17,8 +19,8 @@ use tracer_common::{
 use crate::{
     emit::{jiffies, now, send, wanted},
     log_line,
-    maps::{self, DROPS, layout, this_cpu},
-    read::{self, Direct, Helper, Read, add_atomically, address, arg},
+    maps::{DROPS, layout, this_cpu},
+    read::{self, Direct, Helper, Read, add_atomically, address, arg, at},
 };
 
 const ETH_P_IP: u32 = 0x0800;
@@ -35,7 +37,10 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     } else {
         NO_REASON
     };
-    let (cpu, counters) = this_cpu()?;
+    let (cpu, per_cpu) = this_cpu()?;
+    let PerCpu {
+        counters, lines, ..
+    } = per_cpu;
     let len = R::field::<u32>(skb, layout!(skb_len)).unwrap_or(0);
     let protocol = R::field::<u16>(skb, layout!(skb_protocol)).unwrap_or(0);
     let seen = Seen {
@@ -46,7 +51,7 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         len,
     };
     let dev = R::field::<*const u8>(skb, layout!(skb_dev)).unwrap_or(core::ptr::null());
-    let line = line_of(cpu, counters, &seen, dev)?;
+    let line = line_of(counters, lines, &seen, dev)?;
     if is_of(line, &seen, dev) {
         add(&mut line.counters, len);
         if wanted(counters, Kind::Drop) {
@@ -54,7 +59,7 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
         }
         return Some(());
     }
-    drop_unknown::<R>(ctx, cpu, counters, skb, dev, &seen)
+    drop_unknown::<R>(ctx, cpu, counters, lines, skb, dev, &seen)
 }
 
 /// What a drop tells without a look at its device.
@@ -73,6 +78,7 @@ fn drop_unknown<R: Read>(
     ctx: &impl EbpfContext,
     cpu: u32,
     counters: &mut CpuCounters,
+    lines: &mut [DropLine; DROP_LINES],
     skb: *const u8,
     dev: *const u8,
     seen: &Seen,
@@ -105,7 +111,7 @@ fn drop_unknown<R: Read>(
         protocol: seen.protocol,
         reserved: 0,
     };
-    let line = line_of(cpu, counters, seen, dev)?;
+    let line = line_of(counters, lines, seen, dev)?;
     if has_key(line, &key) {
         confirm(line, dev);
         add(&mut line.counters, seen.len);
@@ -136,15 +142,15 @@ fn add(drops: &mut DropCounters, len: u32) {
 
 /// The line that a drop of what was `seen` at `dev` may have.
 #[inline(always)]
-fn line_of(
-    cpu: u32,
+fn line_of<'a>(
     counters: &mut CpuCounters,
+    lines: &'a mut [DropLine; DROP_LINES],
     seen: &Seen,
     dev: *const u8,
-) -> Option<&'static mut DropLine> {
+) -> Option<&'a mut DropLine> {
     let dev = address(dev, &mut counters.device_address);
     let hash = seen.location ^ dev ^ u64::from(seen.target_cpu) << 32;
-    maps::drop_line(cpu, (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u32)
+    at(lines, hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60)
 }
 
 /// Whether `line` counts what was `seen`, as far as can be told without a look at the device: that this address is the

@@ -6,7 +6,10 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::event::{IrqBody, Kind};
+use tracer_common::{
+    counter::PerCpu,
+    event::{IrqBody, Kind},
+};
 
 use crate::{
     emit::{now, send, wanted},
@@ -16,8 +19,7 @@ use crate::{
 
 #[inline(always)]
 fn entry() -> Option<()> {
-    let (_, counters) = this_cpu()?;
-    counters.irq_began_ns = now();
+    this_cpu()?.1.counters.irq_began_ns = now();
     Some(())
 }
 
@@ -25,7 +27,7 @@ fn entry() -> Option<()> {
 #[inline(always)]
 fn exit<R: Read>(irq: u32, action: *const u8) -> Option<()> {
     let time_ns = now();
-    let (cpu, counters) = this_cpu()?;
+    let (cpu, PerCpu { counters, .. }) = this_cpu()?;
     // A shared line runs its handlers one after the other, always all of them: the interrupt is
     // counted with the last.
     let next = R::field::<u64>(action, layout!(irqaction_next));

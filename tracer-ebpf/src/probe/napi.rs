@@ -1,29 +1,32 @@
 //! Hooks: tracepoint `napi_poll` (`tp_btf`, `raw_tp`; 2.6.30, with work and budget since 4.9).
-//! Output: `NAPIS` by instance; packets of the current `NET_RX` run; polls outside any.
+//! Output: `PerCpu::napis` by instance; packets of the current `NET_RX` run; polls outside any.
 
 use aya_ebpf::{
     EbpfContext,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::counter::{NAPI_SLOTS, NapiCounters};
+use tracer_common::counter::{NAPI_SLOTS, NapiCounters, PerCpu};
 
 use crate::{
     emit::jiffies,
     log_line,
-    maps::{self, layout, this_cpu},
-    read::{Direct, Helper, Read, address, arg},
+    maps::{layout, this_cpu},
+    read::{Direct, Helper, Read, address, arg, at},
 };
 
 /// Slots looked at before an instance is given up on and counted as lost.
-const PROBES: u32 = 8;
+const PROBES: u64 = 8;
 
 #[inline(always)]
 fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     let napi = arg(ctx.as_ptr(), 0) as *const u8;
     let packets = u64::from(arg(ctx.as_ptr(), 1) as u32);
     let budget = u64::from(arg(ctx.as_ptr(), 2) as u32);
-    let (cpu, counters) = this_cpu()?;
+    let (cpu, per_cpu) = this_cpu()?;
+    let PerCpu {
+        counters, napis, ..
+    } = per_cpu;
     // The packet that this poll steered last was not refused: the backlog's poll may follow and drop it.
     counters.backlog_skb = 0;
     if counters.in_net_rx != 0 {
@@ -39,7 +42,7 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     let first = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let mut probe = 0;
     while probe < PROBES {
-        let slot = maps::napi(cpu, (first as u32).wrapping_add(probe) & (NAPI_SLOTS - 1))?;
+        let slot = at(napis, (first + probe) % NAPI_SLOTS as u64)?;
         if slot.napi == 0 {
             claim::<R>(slot, napi, address, id);
             log_line!(

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    counter::CpuCounters,
+    counter::{CpuCounters, PerCpu},
     event::{BUDGET_EXHAUSTED, IN_KSOFTIRQD, Kind, NetRxBody, TIME_EXHAUSTED, UNKNOWN_NS},
 };
 
@@ -116,15 +116,14 @@ pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<
 #[inline(always)]
 fn action_entry() -> Option<()> {
     let time_ns = now();
-    let (_, counters) = this_cpu()?;
-    begin(counters, time_ns);
+    begin(&mut this_cpu()?.1.counters, time_ns);
     Some(())
 }
 
 #[inline(always)]
 fn action_exit() -> Option<()> {
     let time_ns = now();
-    let (cpu, counters) = this_cpu()?;
+    let (cpu, PerCpu { counters, .. }) = this_cpu()?;
     end(cpu, counters, time_ns)?;
     Some(())
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::counter::NET_RX;
+use tracer_common::counter::{NET_RX, PerCpu};
 
 use super::net_rx;
 use crate::{
@@ -21,7 +21,7 @@ fn raise(vector: u32) -> Option<()> {
     if vector != NET_RX {
         return None;
     }
-    let (_, counters) = this_cpu()?;
+    let counters = &mut this_cpu()?.1.counters;
     if counters.net_rx_raised_ns == 0 {
         counters.net_rx_raised_ns = now();
     }
@@ -31,7 +31,7 @@ fn raise(vector: u32) -> Option<()> {
 #[inline(always)]
 fn entry(vector: u32) -> Option<()> {
     let time_ns = now();
-    let (_, counters) = this_cpu()?;
+    let counters = &mut this_cpu()?.1.counters;
     at(&mut counters.softirqs, vector.into())?.runs += 1;
     if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
         net_rx::begin(counters, time_ns);
@@ -44,7 +44,7 @@ fn entry(vector: u32) -> Option<()> {
 #[inline(always)]
 fn exit(vector: u32) -> Option<()> {
     let time_ns = now();
-    let (cpu, counters) = this_cpu()?;
+    let (cpu, PerCpu { counters, .. }) = this_cpu()?;
     if vector == NET_RX && layout!(net_rx_by_softirq) != 0 {
         counters.softirqs[NET_RX as usize].ns += net_rx::end(cpu, counters, time_ns)?;
         return Some(());

@@ -14,10 +14,7 @@ use aya::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_common::{
-    counter::{
-        CpuCounters, DROP_LINES, DropCounters, DropKey, DropLine, IrqCounters, NAPI_SLOTS, NET_RX,
-        NapiCounters,
-    },
+    counter::{DropCounters, DropKey, IrqCounters, NET_RX, PerCpu},
     layout::Layout,
 };
 
@@ -40,8 +37,6 @@ impl Counters {
             arrays: Arrays {
                 cpus: Mapped::new(take(ebpf, "CPUS")?, cpus)?,
                 irqs: Mapped::new(take(ebpf, "IRQS")?, cpus * layout.irqs as usize)?,
-                napis: Mapped::new(take(ebpf, "NAPIS")?, cpus * NAPI_SLOTS as usize)?,
-                lines: Mapped::new(take(ebpf, "LINES")?, cpus * DROP_LINES as usize)?,
                 irqs_per_cpu: layout.irqs as usize,
                 possible,
             },
@@ -93,20 +88,16 @@ fn add(traced: &mut Traced, key: DropKey, cpu: u32, drops: DropCounters) {
 #[cfg(feature = "synthetic")]
 #[must_use]
 pub fn counter_map_bytes(cpus: u32, irqs: u32, drop_sites: u32) -> u64 {
-    let of_cpu = size_of::<CpuCounters>()
+    let of_cpu = size_of::<PerCpu>()
         + irqs as usize * size_of::<IrqCounters>()
-        + NAPI_SLOTS as usize * size_of::<NapiCounters>()
-        + DROP_LINES as usize * size_of::<DropLine>()
         + drop_sites as usize * size_of::<DropCounters>();
     (cpus as usize * of_cpu + drop_sites as usize * size_of::<PodDropKey>()) as u64
 }
 
 /// The maps that are arrays.
 pub struct Arrays {
-    cpus: Mapped<CpuCounters>,
+    cpus: Mapped<PerCpu>,
     irqs: Mapped<IrqCounters>,
-    napis: Mapped<NapiCounters>,
-    lines: Mapped<DropLine>,
     irqs_per_cpu: usize,
     possible: Vec<u32>,
 }
@@ -119,8 +110,6 @@ impl Arrays {
         Ok(Self {
             cpus: Mapped::anonymous(len)?,
             irqs: Mapped::anonymous(len * irqs_per_cpu)?,
-            napis: Mapped::anonymous(len * NAPI_SLOTS as usize)?,
-            lines: Mapped::anonymous(len * DROP_LINES as usize)?,
             irqs_per_cpu,
             possible: (0..cpus).collect(),
         })
@@ -132,17 +121,15 @@ impl Arrays {
         let mut traced = Traced::default();
         for &id in &self.possible {
             let cpu = id as usize;
-            traced.cpus.insert(id, Box::new(self.cpus.get(cpu)));
-            let slots = NAPI_SLOTS as usize;
-            let used: Vec<_> = (0..slots)
-                .map(|slot| self.napis.get(cpu * slots + slot))
-                .filter(|napi| napi.napi != 0)
-                .collect();
+            let counters = self.cpus.part(cpu, |of| &raw const of.counters);
+            traced.cpus.insert(id, Box::new(counters));
+            let napis = self.cpus.part(cpu, |of| &raw const of.napis);
+            let used: Vec<_> = napis.into_iter().filter(|napi| napi.napi != 0).collect();
             if !used.is_empty() {
                 traced.napi.insert(id, used);
             }
-            let lines = DROP_LINES as usize;
-            let lines = (0..lines).map(|line| self.lines.get(cpu * lines + line));
+            let lines = self.cpus.part(cpu, |of| &raw const of.lines);
+            let lines = lines.into_iter();
             for line in lines.filter(|line| line.key.location != 0 && line.counters.packets != 0) {
                 add(&mut traced, line.key, id, line.counters);
             }
@@ -154,11 +141,15 @@ impl Arrays {
     #[must_use]
     pub fn runs(&self) -> BTreeMap<u32, Runs> {
         let of = |id: u32| Runs {
-            hardirqs: self.cpus.field(id as usize, |c| &raw const c.hardirqs),
-            net_rx_entries: self
+            hardirqs: self
                 .cpus
-                .field(id as usize, |c| &raw const c.softirqs[NET_RX as usize].runs),
-            net_rx_runs: self.cpus.field(id as usize, |c| &raw const c.net_rx_runs),
+                .part(id as usize, |of| &raw const of.counters.hardirqs),
+            net_rx_entries: self.cpus.part(id as usize, |of| {
+                &raw const of.counters.softirqs[NET_RX as usize].runs
+            }),
+            net_rx_runs: self
+                .cpus
+                .part(id as usize, |of| &raw const of.counters.net_rx_runs),
         };
         self.possible.iter().map(|&id| (id, of(id))).collect()
     }
@@ -217,16 +208,14 @@ impl<T: Copy> Mapped<T> {
     /// A copy of entry `index`. Each counter in it is whole, though they may be of slightly
     /// different moments.
     fn get(&self, index: usize) -> T {
-        assert!(index < self.len, "entry {index} of {}", self.len);
-        // SAFETY: in bounds, aligned to a page and 8 bytes, and any bytes are a valid `T`: the
-        // types used here are `repr(C)` integers.
-        unsafe { ptr::read_volatile(self.memory.as_ptr().cast::<T>().add(index)) }
+        self.part(index, ptr::from_ref)
     }
 
-    /// One counter of entry `index`.
-    fn field(&self, index: usize, of: impl Fn(&T) -> *const u64) -> u64 {
+    /// Of entry `index` only a part.
+    fn part<P: Copy>(&self, index: usize, of: impl Fn(&T) -> *const P) -> P {
         assert!(index < self.len, "entry {index} of {}", self.len);
-        // SAFETY: as in `get`; the reference only serves to find the address.
+        // SAFETY: in bounds, aligned to a page and 8 bytes, and any bytes are a valid `P`: the types used here are `repr(C)`
+        // integers. The reference only serves to find the address.
         unsafe { ptr::read_volatile(of(&*self.memory.as_ptr().cast::<T>().add(index))) }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::{
-    counter::{DROP_LINES, DropCounters, DropKey, NAPI_SLOTS},
+    counter::{DropCounters, DropKey},
     layout::{Layout, Settings},
 };
 
@@ -54,8 +54,6 @@ pub(super) fn loader<'a>(layout: &Layout, ring_bytes: u32, drop_sites: u32) -> E
         .btf(None)
         .map_max_entries("CPUS", layout.cpus)
         .map_max_entries("IRQS", layout.cpus * layout.irqs)
-        .map_max_entries("NAPIS", layout.cpus * NAPI_SLOTS)
-        .map_max_entries("LINES", layout.cpus * DROP_LINES)
         .map_max_entries("DROPS", drop_sites)
         .map_max_entries("EVENTS", ring_bytes);
     loader

@@ -147,8 +147,7 @@ impl KernelFacts {
                 kind::FUNC => {
                     facts.has_enqueue_to_backlog |= btf.is_named(&found, "enqueue_to_backlog");
                     facts.has_net_rx_action |= btf.is_named(&found, "net_rx_action");
-                    facts.guards_tracepoints |=
-                        btf.is_named(&found, "bpf_prog_inc_misses_counter");
+                    facts.guards_tracepoints |= btf.is_named(&found, "bpf_prog_inc_misses_counter");
                 }
                 _ => {}
             }

@@ -403,7 +403,9 @@ impl Job<'_> {
                 self.kernel.name
             );
         }
-        sum.failure = Some(format!("QEMU ended, stalled or fell silent {ATTEMPTS} times"));
+        sum.failure = Some(format!(
+            "QEMU ended, stalled or fell silent {ATTEMPTS} times"
+        ));
         sum
     }
 

@@ -103,7 +103,11 @@ pub fn text(machines: &[(String, MachineResult)]) -> String {
             let _ = writeln!(text, "{kernel}: {warning}");
         }
         if machine.aborts > 0 {
-            let _ = writeln!(text, "{kernel}: ended by itself or fell silent and was booted again {} times", machine.aborts);
+            let _ = writeln!(
+                text,
+                "{kernel}: ended by itself or fell silent and was booted again {} times",
+                machine.aborts
+            );
         }
         for one in &machine.scenarios {
             if let Some(reason) = &one.reason {
