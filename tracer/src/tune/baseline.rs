@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::model::report::Report;
 
 /// Fewer packets than this say nothing about a share of a million.
-const ENOUGH_PACKETS: u64 = 1_000;
+pub const ENOUGH_PACKETS: u64 = 1_000;
 /// Worse is more than this many percent of what was to be expected …
 const MARGIN_PERCENT: u128 = 110;
 /// … and this many packets beyond: a handful is chance.
 const MARGIN_PACKETS: u128 = 10;
+/// Traffic that shrank to less than one part of this many is not let through any more.
+const SHRUNK: u128 = 10;
 
 /// Traffic and losses of the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,16 @@ impl Baseline {
         let expected =
             u128::from(self.lost) * u128::from(after.packets) / u128::from(self.packets.max(1));
         Some(u128::from(after.lost) > expected * MARGIN_PERCENT / 100 + MARGIN_PACKETS)
+    }
+
+    /// Whether in `after` fewer than a tenth of the packets came that came here in the same time. A handful may be late.
+    #[must_use]
+    pub fn has_dried_up(&self, after: &Self) -> bool {
+        let duration = u128::from(after.duration_ns);
+        let expected = (u128::from(self.packets) * duration)
+            .checked_div(u128::from(self.duration_ns))
+            .unwrap_or(0);
+        expected >= MARGIN_PACKETS && u128::from(after.packets) * SHRUNK < expected
     }
 }
 

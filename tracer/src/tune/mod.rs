@@ -20,3 +20,4 @@ pub mod state;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod watch;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -20,11 +20,21 @@ use super::{
 use crate::{
     analyze::rules::threshold::Thresholds,
     cli::{Global, run::duration},
+    host::Capabilities,
     proc::Roots,
     report::{number::of, tune as render},
     tune::{
-        self, apply::Applied, baseline::Baseline, fault::Fault, identity::Identity, load,
-        lock::Lock, plan::Plan, real::RealHost, state::State,
+        self,
+        apply::Applied,
+        baseline::Baseline,
+        fault::Fault,
+        identity::Identity,
+        load,
+        lock::Lock,
+        plan::Plan,
+        real::RealHost,
+        state::State,
+        watch::{self, Judgement},
     },
 };
 
@@ -42,7 +52,8 @@ pub(super) struct ApplyArgs {
     #[arg(short, long)]
     yes: bool,
 
-    /// Measure for this time afterwards, and take everything back if more of a million packets are lost than before.
+    /// Measure for this time afterwards, and take everything back if more of a million packets are lost than before, if
+    /// hardly any come any more, or if that cannot be measured.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     watch: Option<Duration>,
 
@@ -61,6 +72,10 @@ pub(super) struct RevertArgs {
 /// `tracer tune apply`.
 pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     need_root("tune apply")?;
+    if args.watch.is_some() {
+        // Before anything is changed that could not be watched then.
+        Capabilities::check()?;
+    }
     let state = State::from_env();
     let asks = !args.yes;
     let from_stdin = args
@@ -123,7 +138,7 @@ fn agreed(plan: &Plan) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Measures, and takes this plan's changes back if it got worse.
+/// Measures, and takes this plan's changes back if it got worse or cannot be told.
 fn watched(
     plan: &Plan,
     applied: &Applied,
@@ -131,32 +146,25 @@ fn watched(
     time: Duration,
     global: Global,
 ) -> Result<ExitCode> {
-    let report = match measure(time, &Thresholds::default()) {
-        Ok(report) => report,
-        Err(error) => bail!(
-            "{error:#}; the changes stay, judged by nobody: tracer tune revert takes them back"
-        ),
-    };
-    let after = Baseline::of(&report);
-    say(&format!("before: {}", render::losses(&plan.baseline)));
-    say(&format!("after: {}", render::losses(&after)));
-    match plan.baseline.is_worse(&after) {
-        Some(false) => Ok(ExitCode::SUCCESS),
-        None => {
-            say("too few packets to judge: the changes stay");
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(true) => {
-            let n = applied.changed.len() as u64;
-            say(&format!(
-                "more is lost than before: taking {} back",
-                of(n, "change")
-            ));
-            let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
-            print(&render::reverted(&reverted, &style(global)))?;
-            Ok(ExitCode::from(1))
-        }
+    let after = measure(time, &Thresholds::default()).map(|report| Baseline::of(&report));
+    if let Ok(after) = &after {
+        say(&format!("before: {}", render::losses(&plan.baseline)));
+        say(&format!("after: {}", render::losses(after)));
     }
+    let known = after.as_ref().map_err(|error| format!("{error:#}"));
+    let why = match watch::judge(&plan.baseline, known) {
+        Judgement::Stay => return Ok(ExitCode::SUCCESS),
+        Judgement::Unknown(why) => {
+            say(&format!("{why}: the changes stay"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Judgement::Back(why) => why,
+    };
+    let n = applied.changed.len() as u64;
+    say(&format!("{why}: taking {} back", of(n, "change")));
+    let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
+    print(&render::reverted(&reverted, &style(global)))?;
+    after.map(|_| ExitCode::from(1))
 }
 
 /// `tracer tune revert`.
