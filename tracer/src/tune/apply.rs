@@ -330,10 +330,8 @@ fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
 
 /// Refuses a journal whose devices would be looked for in the wrong namespace, and taken for gone.
 pub(super) fn is_here(journal: &Journal, own: &Identity) -> Result<(), ApplyError> {
-    match (journal.netns, own.netns) {
-        (Some(of), Some(here)) if of != here && journal.names_devices() => {
-            Err(ApplyError::OtherNetns { of, here })
-        }
+    match journal.elsewhere(own) {
+        Some((of, here)) if journal.names_devices() => Err(ApplyError::OtherNetns { of, here }),
         _ => Ok(()),
     }
 }

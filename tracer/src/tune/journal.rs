@@ -235,6 +235,14 @@ impl Journal {
         boots.is_some_and(|(then, now)| then != now)
     }
 
+    /// Inode numbers of its network namespace and of the present one, if these are known to differ: devices of the same
+    /// name are others then.
+    #[must_use]
+    pub fn elsewhere(&self, own: &Identity) -> Option<(u64, u64)> {
+        let both = self.netns.zip(own.netns);
+        both.filter(|(of, here)| of != here)
+    }
+
     /// Whether there are settings of devices in it, whose names mean something in one network namespace only.
     #[must_use]
     pub fn names_devices(&self) -> bool {

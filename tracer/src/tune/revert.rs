@@ -17,7 +17,7 @@ pub struct Reverted {
     pub restored: Vec<(Setting, String, String)>,
     /// Settings that had their original value already.
     pub already: Vec<Setting>,
-    /// Settings of a device or process that is gone.
+    /// Settings of a device or process that is gone, or of a device of another network namespace.
     pub gone: Vec<Setting>,
     /// Changed by somebody else since: setting, its value, the one that tracer had left.
     pub foreign: Vec<(Setting, String, String)>,
@@ -35,7 +35,8 @@ impl Reverted {
     }
 }
 
-/// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since.
+/// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since, and
+/// without the devices of another network namespace, which are then taken for gone.
 pub fn revert(
     host: &mut impl Host,
     state: &State,
@@ -54,8 +55,14 @@ pub fn revert(
         if !force {
             is_here(&journal, own)?;
         }
+        let elsewhere = journal.elsewhere(own).is_some();
         // Backwards: what was set last may hide what was set before.
         for entry in journal.entries.iter().rev() {
+            if elsewhere && entry.setting.device().is_some() {
+                // A device of that name here is another one.
+                reverted.gone.push(entry.setting.clone());
+                continue;
+            }
             if restore(host, entry, force, &mut reverted, fault)? {
                 let line = Line::Restored {
                     setting: entry.setting.clone(),

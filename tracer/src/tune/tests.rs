@@ -326,6 +326,32 @@ fn devices_are_not_taken_for_gone_in_another_network_namespace() {
 }
 
 #[test]
+fn devices_of_another_network_namespace_are_not_written_to_by_force() {
+    let (_directory, state) = directory();
+    let (before, mut there) = (made(), made());
+    let of = |netns| Identity {
+        netns: Some(netns),
+        ..own()
+    };
+    let mut plan = usual(&before);
+    plan.host = of(7);
+    let (stop, mut fault) = (AtomicBool::new(false), Fault::default());
+    apply(&mut there, &state, &plan, &of(7), 1, &stop, &mut fault).unwrap();
+    // The same host, but for a device that has the name here.
+    let mut here = there.clone();
+    let other = here.values.insert(rps(), "0000000f".into());
+    assert_ne!(other, here.values.get(&rps()).cloned());
+    let reverted = revert(&mut here, &state, &of(8), true, 2, &mut fault);
+    let reverted = reverted.unwrap().unwrap();
+    assert_eq!(reverted.gone, [rps()]);
+    assert_eq!(
+        (here.values[&rps()].as_str(), reverted.restored.len()),
+        ("0000000f", 4)
+    );
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
 fn a_failed_second_plan_leaves_the_first_in_force() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
