@@ -15,10 +15,17 @@ pub enum Setting {
         /// `net.core.netdev_max_backlog`.
         name: String,
     },
-    /// `/proc/irq/N/smp_affinity_list`.
+    /// `/proc/irq/N/smp_affinity_list`, of whoever has the number.
     IrqAffinity {
         /// IRQ number.
         irq: u32,
+    },
+    /// The same, as long as it is the interrupt of these handlers: numbers are given again.
+    VectorAffinity {
+        /// IRQ number.
+        irq: u32,
+        /// Handler names as in /proc/interrupts.
+        action: String,
     },
     /// `/sys/class/net/DEVICE/queues/rx-N/rps_cpus`, a mask.
     RpsCpus {
@@ -93,7 +100,9 @@ impl Setting {
         let (a, b) = (written, now);
         match self {
             Self::RpsCpus { .. } => equal(a, b, |text| parse_mask(text).ok()),
-            Self::IrqAffinity { .. } => equal(a, b, |text| parse_list(text).ok()),
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } => {
+                equal(a, b, |text| parse_list(text).ok())
+            }
             Self::IrqbalanceBans { .. } => equal(a, b, irqs),
             Self::Process { .. } => threads_are(&[a], b),
             _ => a.split_whitespace().eq(b.split_whitespace()),
@@ -131,7 +140,7 @@ impl Setting {
     pub fn cpus(&self, value: &str) -> Option<Vec<u32>> {
         match self {
             Self::RpsCpus { .. } => parse_mask(value).ok(),
-            Self::IrqAffinity { .. } => parse_list(value).ok(),
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } => parse_list(value).ok(),
             Self::Process { .. } => {
                 let mut cpus = threads(value)?.into_values().flatten().collect::<Vec<_>>();
                 cpus.sort_unstable();
@@ -154,6 +163,21 @@ impl Setting {
         }
     }
 
+    /// The IRQ whose affinity it is.
+    #[must_use]
+    pub fn irq(&self) -> Option<u32> {
+        match self {
+            Self::IrqAffinity { irq } | Self::VectorAffinity { irq, .. } => Some(*irq),
+            _ => None,
+        }
+    }
+
+    /// Whether it is named by a number that means something else after the next boot.
+    #[must_use]
+    pub fn is_of_one_boot(&self) -> bool {
+        self.irq().is_some() || matches!(self, Self::IrqbalanceBans { .. })
+    }
+
     /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let fail = |what: &str| Err(format!("{self}: {what}"));
@@ -170,7 +194,7 @@ impl Setting {
         }
         let is_value = match self {
             Self::RpsCpus { .. } => parse_mask(value).is_ok(),
-            Self::IrqAffinity { .. } | Self::Process { .. } => {
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } | Self::Process { .. } => {
                 self.cpus(value).is_some_and(|cpus| !cpus.is_empty())
             }
             Self::IrqbalanceBans { .. } => irqs(value).is_some(),
@@ -188,7 +212,9 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl { name } => write!(f, "/proc/sys/{}", name.replace('.', "/")),
-            Self::IrqAffinity { irq } => write!(f, "/proc/irq/{irq}/smp_affinity_list"),
+            Self::IrqAffinity { irq } | Self::VectorAffinity { irq, .. } => {
+                write!(f, "/proc/irq/{irq}/smp_affinity_list")
+            }
             Self::RpsCpus { device, queue } => {
                 write!(f, "/sys/class/net/{device}/queues/rx-{queue}/rps_cpus")
             }

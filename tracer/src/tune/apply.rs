@@ -33,6 +33,12 @@ pub enum ApplyError {
     /// The plan is for another host.
     #[error("this plan is not for this host as it is now: {}", .0.join("; "))]
     OtherHost(Vec<String>),
+    /// It names what has another number in every boot, and is not known to be of this one.
+    #[error(
+        "this plan is not known to be of this boot, and numbers of interrupts and processes are given anew in each; \
+         measure and plan again: {}", .0.join("; ")
+    )]
+    OtherBoot(Vec<String>),
     /// The host was changed since.
     #[error("the host is not as the plan saw it, plan again: {}", .0.join("; "))]
     Changed(Vec<String>),
@@ -101,6 +107,16 @@ pub fn apply(
     let different = plan.host.differences(own);
     if !different.is_empty() {
         return Err(ApplyError::OtherHost(different));
+    }
+    let of_its_boot = plan
+        .changes()
+        .filter(|change| change.setting.is_of_one_boot());
+    let of_its_boot: Vec<String> = of_its_boot
+        .map(|change| change.setting.to_string())
+        .collect();
+    // That of another boot is another host.
+    if plan.host.boot_id.is_none() && !of_its_boot.is_empty() {
+        return Err(ApplyError::OtherBoot(of_its_boot));
     }
     let mut applied = Applied::default();
     let next = look(host, plan, &mut applied)?;

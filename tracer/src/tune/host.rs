@@ -76,7 +76,7 @@ pub trait Host {
     /// Writes it; whether the kernel took it is for who reads it back.
     fn write(&mut self, setting: &Setting, value: &str) -> Result<(), SettingError>;
 
-    /// The setting with what tells a process from a later one of the same id.
+    /// The setting with what tells a process or an interrupt from a later one of the same number.
     fn identify(&mut self, setting: &Setting) -> Setting {
         setting.clone()
     }

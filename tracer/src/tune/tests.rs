@@ -339,8 +339,7 @@ fn devices_of_another_network_namespace_are_not_written_to_by_force() {
     apply(&mut there, &state, &plan, &of(7), 1, &stop, &mut fault).unwrap();
     // The same host, but for a device that has the name here.
     let mut here = there.clone();
-    let other = here.values.insert(rps(), "0000000f".into());
-    assert_ne!(other, here.values.get(&rps()).cloned());
+    here.values.insert(rps(), "0000000f".into());
     let reverted = revert(&mut here, &state, &of(8), true, 2, &mut fault);
     let reverted = reverted.unwrap().unwrap();
     assert_eq!(reverted.gone, [rps()]);
@@ -395,6 +394,29 @@ fn a_host_that_changed_since_the_plan_is_left_alone() {
     );
     assert!(matches!(error, Err(ApplyError::OtherHost(_))));
     assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn interrupts_are_left_alone_unless_the_plan_is_of_this_boot() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let bans = Setting::IrqbalanceBans { pid: 600 };
+    host.values.insert(bans.clone(), String::new());
+    let before = host.clone();
+    for (setting, to) in [(irq(24), "2"), (bans, "24")] {
+        let mut plan = plan_of(&host, &[(backlog(), "9"), (setting.clone(), to)]);
+        plan.host.boot_id = None;
+        let error = apply_it(&mut host, &state, &plan).unwrap_err();
+        assert!(matches!(error, ApplyError::OtherBoot(_)), "{error}");
+        assert!(error.to_string().contains(&setting.to_string()), "{error}");
+        plan.host.boot_id = Some("last".into());
+        let error = apply_it(&mut host, &state, &plan).unwrap_err();
+        assert!(matches!(error, ApplyError::OtherHost(_)), "{error}");
+    }
+    assert_eq!(host, before);
+    let mut plan = plan_of(&host, &[(backlog(), "9"), (rps(), "0")]);
+    plan.host.boot_id = None;
+    assert_eq!(apply_it(&mut host, &state, &plan).unwrap().changed.len(), 2);
 }
 
 #[test]
