@@ -1,6 +1,7 @@
 //! Making the changes of a plan: journal first, then one after the other, each read back; all or none.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -14,7 +15,7 @@ use super::{
     revert::Reverted,
     state::State,
 };
-use crate::model::setting::Setting;
+use crate::model::setting::{Setting, irqs};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,6 +186,19 @@ pub fn apply(
     Ok(applied)
 }
 
+/// The value to write. Bans are added to those of `now`: irqbalance is told all of them at once, and the plan does not
+/// know what an earlier one or somebody else had it leave alone.
+fn target(setting: &Setting, planned: &str, now: &str) -> String {
+    match (setting, irqs(planned), irqs(now)) {
+        (Setting::IrqbalanceBans { .. }, Some(planned), Some(now)) => {
+            let all: BTreeSet<u32> = planned.into_iter().chain(now).collect();
+            let all: Vec<String> = all.iter().map(u32::to_string).collect();
+            all.join(" ")
+        }
+        _ => planned.to_owned(),
+    }
+}
+
 /// What is there now, compared with what the plan saw.
 fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<Next>, ApplyError> {
     let mut next = Vec::new();
@@ -198,7 +212,8 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
                 continue;
             }
         };
-        if setting.same(&change.to, &now) {
+        let to = target(&setting, &change.to, &now);
+        if setting.same(&to, &now) {
             applied.already.push(setting);
             continue;
         }
@@ -215,7 +230,7 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
             _ => next.push(Next {
                 setting,
                 before: now,
-                to: change.to.clone(),
+                to,
             }),
         }
     }

@@ -230,6 +230,30 @@ fn the_first_original_outlives_a_second_apply() {
 }
 
 #[test]
+fn a_second_plan_keeps_the_bans_of_the_first() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let bans = Setting::IrqbalanceBans { pid: 600 };
+    host.values.insert(bans.clone(), "9".into());
+    let before = host.clone();
+    let banned = |irqs| {
+        let mut plan = plan_of(&before, &[(bans.clone(), irqs)]);
+        plan.steps[0].changes[0].from = None;
+        plan
+    };
+    apply_it(&mut host, &state, &banned("24 25")).unwrap();
+    assert_eq!(host.values[&bans], "9 24 25");
+    let second = apply_it(&mut host, &state, &banned("26")).unwrap();
+    assert_eq!(host.values[&bans], "9 24 25 26");
+    let again = apply_it(&mut host, &state, &banned("24 26")).unwrap();
+    assert_eq!(again.already, std::slice::from_ref(&bans));
+    assert!(withdraw(&mut host, &state, &second).unwrap().is_complete());
+    assert_eq!(host.values[&bans], "9 24 25");
+    assert!(revert_it(&mut host, &state, false).unwrap().is_complete());
+    assert_eq!(host, before);
+}
+
+#[test]
 fn a_plan_that_is_withdrawn_leaves_the_one_before_it() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
