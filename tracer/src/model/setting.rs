@@ -1,6 +1,9 @@
 //! What of a host can be changed, by which name, and when two of its values are the same.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +109,44 @@ impl Setting {
             Self::IrqbalanceBans { .. } => equal(a, b, irqs),
             Self::Process { .. } => threads_are(&[a], b),
             _ => a.split_whitespace().eq(b.split_whitespace()),
+        }
+    }
+
+    /// Whether `now` is what the kernel makes of `written` while only some CPUs are `online`: the masks of RPS and processes
+    /// lose the others. Without a CPU left that is no value.
+    #[must_use]
+    pub fn same_online(&self, written: &str, now: &str, online: Option<&BTreeSet<u32>>) -> bool {
+        if self.same(written, now) {
+            return true;
+        }
+        let Some(((written, now), online)) = self.lists(written).zip(self.lists(now)).zip(online)
+        else {
+            return false;
+        };
+        let is_left = |given: &Vec<u32>, cpus: &Vec<u32>| {
+            let left = given.iter().filter(|cpu| online.contains(cpu));
+            !cpus.is_empty() && left.eq(cpus)
+        };
+        now.iter().all(|(tid, cpus)| {
+            let given = written.get(tid).or_else(|| written.get(&None));
+            given.is_some_and(|given| is_left(given, cpus))
+        })
+    }
+
+    /// CPUs of a list in `value` of which none is `online`: the kernel refuses it, or takes it for no CPU at all.
+    #[must_use]
+    pub fn offline(&self, value: &str, online: Option<&BTreeSet<u32>>) -> Option<Vec<u32>> {
+        let online = online?;
+        let lists = self.lists(value)?.into_values();
+        let mut lists = lists.filter(|cpus| !cpus.is_empty());
+        lists.find(|cpus| !cpus.iter().any(|cpu| online.contains(cpu)))
+    }
+
+    /// The CPU lists of `value`: those of a process by thread, else one under `None`.
+    fn lists(&self, value: &str) -> Option<BTreeMap<Option<u32>, Vec<u32>>> {
+        match self {
+            Self::Process { .. } => threads(value),
+            _ => Some([(None, self.cpus(value)?)].into()),
         }
     }
 
@@ -308,6 +349,28 @@ mod tests {
         assert!(process.is_one_of(&[original, "2"], half));
         assert!(!process.is_one_of(&[original, "2"], "2 812=2 813=0"));
         assert_eq!(process.brief("2 812=2 813=2"), "2");
+    }
+
+    #[test]
+    fn cpus_that_are_offline_are_missing_from_what_was_written() {
+        let online: BTreeSet<u32> = [0, 1].into();
+        let some = Some(&online);
+        let rps = Setting::RpsCpus {
+            device: "eth0".into(),
+            queue: 0,
+        };
+        assert!(rps.same_online("f", "3", some) && !rps.same_online("f", "3", None));
+        assert!(!rps.same_online("f", "1", some) && !rps.same_online("c", "0", some));
+        assert!(rps.same_online("0", "00", some));
+        assert!(Setting::IrqAffinity { irq: 1 }.same_online("0-3", "0-1", some));
+        let original = "0-3 812=0-3 813=1-2";
+        assert!(process().same_online(original, "0-1 812=0-1 813=1", some));
+        assert!(!process().same_online(original, "0-1 812=0-1 813=0", some));
+        assert!(!Setting::sysctl("net.core.netdev_budget").same_online("3", "1", some));
+        assert_eq!(rps.offline("c", some), Some(vec![2, 3]));
+        assert_eq!(rps.offline("0", some), None);
+        assert_eq!(process().offline("0-3 813=2", some), Some(vec![2]));
+        assert_eq!(process().offline("2", None), None);
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
     }
 }
 
-/// Writes a value and looks whether the kernel took it.
+/// Writes a value and looks whether the kernel took it, but for CPUs that are offline.
 pub(super) fn set(
     host: &mut impl Host,
     setting: &Setting,
@@ -249,7 +249,7 @@ pub(super) fn set(
 ) -> Result<(), SettingError> {
     host.write(setting, value)?;
     let now = host.read(setting)?;
-    if setting.same(value, &now) {
+    if setting.same_online(value, &now, host.online().as_ref()) {
         return Ok(());
     }
     Err(SettingError::other(

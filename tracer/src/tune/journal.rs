@@ -4,6 +4,8 @@
 //! made. `undone` takes the newest change of a setting back, `restored` all of them. A last line that was cut off is
 //! passed over.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{baseline::Baseline, identity::Identity};
@@ -85,13 +87,14 @@ impl Entry {
             .map_or(self.original.as_str(), |(_, to)| to)
     }
 
-    /// Whether `now` is a value that tracer found or left there.
+    /// Whether `now` is a value that tracer found or left there, or what CPUs going offline have made of it.
     #[must_use]
-    pub fn is_ours(&self, now: &str) -> bool {
+    pub fn is_ours(&self, now: &str, online: Option<&BTreeSet<u32>>) -> bool {
         let values = self.values.iter().flat_map(|(before, to)| [before, to]);
         let mut known: Vec<&str> = values.map(String::as_str).collect();
         known.push(&self.original);
-        self.setting.is_one_of(&known, now)
+        let is_left = |value: &&str| self.setting.same_online(value, now, online);
+        self.setting.is_one_of(&known, now) || known.iter().any(is_left)
     }
 }
 
@@ -315,7 +318,8 @@ mod tests {
         assert_eq!(journal.entries.len(), 1);
         assert_eq!(journal.entries[0].original, "300");
         assert_eq!(journal.entries[0].wanted(), "1200");
-        assert!(journal.entries[0].is_ours("600") && !journal.entries[0].is_ours("900"));
+        let is_ours = |now| journal.entries[0].is_ours(now, None);
+        assert!(is_ours("600") && !is_ours("900"));
         assert_eq!(
             Journal::parse(&text(&journal.lines()).unwrap()).unwrap(),
             journal

@@ -1,6 +1,7 @@
 //! The settings of this host.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use crate::{
     model::setting::Setting,
     proc::{
         Roots,
-        cpus::number,
+        cpus::{number, read_list},
         ethtool::{self, DeviceSettings},
         genetlink::GenericNetlink,
         interrupts::Interrupts,
@@ -178,6 +179,11 @@ impl Host for RealHost {
             Setting::IrqbalanceBans { pid } => irqbalance::write(&self.roots.run, *pid, value)
                 .map_err(|error| daemon(setting, error)),
         }
+    }
+
+    fn online(&mut self) -> Option<BTreeSet<u32>> {
+        let online = read_list(&self.roots.sys.join("devices/system/cpu/online"));
+        Some(online.ok()?.into_iter().collect())
     }
 
     fn identify(&mut self, setting: &Setting) -> Setting {

@@ -8,7 +8,7 @@ use super::{
     journal::{Entry, Line},
     state::State,
 };
-use crate::model::setting::Setting;
+use crate::{model::setting::Setting, proc::cpus::format_list};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Reverted {
     pub already: Vec<Setting>,
     /// Settings of a device or process that is gone, or of a device of another network namespace.
     pub gone: Vec<Setting>,
+    /// Left as they are, by force: setting, CPUs of its original value, none of which is online.
+    pub given_up: Vec<(Setting, String)>,
     /// Changed by somebody else since: setting, its value, the one that tracer had left.
     pub foreign: Vec<(Setting, String, String)>,
     /// Could not be restored, and why.
@@ -105,14 +107,31 @@ fn restore(
             return Ok(false);
         }
     };
-    if setting.same(&entry.original, &now) {
+    let online = host.online();
+    let online = online.as_ref();
+    // Where it could also be the new value, the original one is written: it counts again when those CPUs come back.
+    let is_original = setting.same(&entry.original, &now)
+        || setting.same_online(&entry.original, &now, online)
+            && !setting.same(entry.wanted(), &now);
+    if is_original {
         reverted.already.push(setting.clone());
         return Ok(true);
     }
-    if !entry.is_ours(&now) && !force {
+    if !entry.is_ours(&now, online) && !force {
         let foreign = (setting.clone(), now, entry.wanted().to_owned());
         reverted.foreign.push(foreign);
         return Ok(false);
+    }
+    if let Some(cpus) = setting.offline(&entry.original, online) {
+        let cpus = format_list(&cpus);
+        if force {
+            reverted.given_up.push((setting.clone(), cpus));
+        } else {
+            reverted.failed.push(format!(
+                "{setting}: CPU {cpus}, where it was, is offline: bring it online first; --force forgets it"
+            ));
+        }
+        return Ok(force);
     }
     fault.pass()?;
     if let Err(error) = set(host, setting, &entry.original) {

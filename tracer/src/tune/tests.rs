@@ -1,7 +1,7 @@
 //! Plans applied to a made-up host, interrupted anywhere, and reverted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use super::{
     state::State,
     status::{Standing, status},
 };
-use crate::model::setting::Setting;
+use crate::{analyze::rules::mask, model::setting::Setting, proc::cpus::format_list};
 
 /// Settings in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,8 @@ struct Made {
     /// Written without an error and without an effect, as some drivers do.
     deaf: Option<Setting>,
     read_only: Option<Setting>,
+    /// CPUs that run; `None`: all.
+    online: Option<BTreeSet<u32>>,
     /// A signal comes when this is written.
     signalled: Option<(Setting, Signal)>,
 }
@@ -63,12 +65,30 @@ impl Host for Made {
         }
         let known = self.values.get_mut(setting);
         let known = known.ok_or_else(|| SettingError::gone(setting))?;
+        let cpus = setting.cpus(value).unwrap_or_default();
+        let left: Vec<u32> = match &self.online {
+            Some(online) => cpus
+                .iter()
+                .copied()
+                .filter(|cpu| online.contains(cpu))
+                .collect(),
+            None => cpus.clone(),
+        };
         *known = match setting {
-            // As the kernel prints it.
-            Setting::RpsCpus { .. } => format!("{value:0>8}"),
+            // As the kernel does it, and prints it.
+            Setting::RpsCpus { .. } => format!("{:0>8}", mask(&left)),
+            Setting::Process { .. } if left.is_empty() => {
+                let error = std::io::Error::from_raw_os_error(libc::EINVAL);
+                return Err(SettingError::of(setting, "write", error));
+            }
+            Setting::Process { .. } if left != cpus => format_list(&left),
             _ => value.to_owned(),
         };
         Ok(())
+    }
+
+    fn online(&mut self) -> Option<BTreeSet<u32>> {
+        self.online.clone()
     }
 }
 
@@ -459,6 +479,56 @@ fn what_somebody_else_changed_is_left_and_named_unless_forced() {
     assert_eq!(forced.restored.len(), 1);
     assert_eq!(host, before);
     assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn an_original_that_names_an_offline_cpu_is_restored_without_it() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(rps(), "0000000e".into());
+    host.values.insert(redis(), "0-3".into());
+    let plan = plan_of(&host, &[(rps(), "1"), (redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    host.online = Some([0, 1].into());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.is_complete(), "{reverted:?}");
+    assert_eq!(
+        (&host.values[&rps()][..], &host.values[&redis()][..]),
+        ("00000002", "0-1")
+    );
+    assert_eq!(load(&state).unwrap(), None);
+    // What an earlier tracer took for somebody else's.
+    host.online = None;
+    host.values.insert(redis(), "0-3".into());
+    let plan = plan_of(&host, &[(redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    host.online = Some([0, 1].into());
+    host.write(&redis(), "0-3").unwrap();
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert_eq!(reverted.already, [redis()]);
+}
+
+#[test]
+fn an_original_without_an_online_cpu_is_named_and_forgotten_by_force() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(rps(), "0000000c".into());
+    host.values.insert(redis(), "0-3 813=2".into());
+    let plan = plan_of(&host, &[(rps(), "1"), (redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    let applied = host.values.clone();
+    host.online = Some([0, 1].into());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    let why = reverted.failed.join("\n");
+    assert!(why.contains("CPU 2-3, where it was, is offline"), "{why}");
+    assert!(
+        reverted.failed.len() == 2 && reverted.foreign.is_empty(),
+        "{why}"
+    );
+    assert_eq!(load(&state).unwrap().unwrap().entries.len(), 2);
+    let forced = revert_it(&mut host, &state, true).unwrap();
+    assert_eq!(forced.given_up.len(), 2);
+    assert_eq!((load(&state).unwrap(), &host.values), (None, &applied));
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub(super) struct ApplyArgs {
 /// Arguments of `tracer tune revert`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RevertArgs {
-    /// Also where somebody else has changed the value since.
+    /// Also where somebody else has changed the value since; what cannot be restored here (devices of another network
+    /// namespace, places on CPUs that are offline) is forgotten.
     #[arg(long)]
     force: bool,
 }
