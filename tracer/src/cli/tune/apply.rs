@@ -127,13 +127,13 @@ fn signals() -> Result<Arc<AtomicBool>> {
 }
 
 fn agreed(plan: &Plan) -> Result<bool> {
+    let changes = of(plan.changes().count() as u64, "change");
     let mut err = io::stderr().lock();
-    write!(
-        err,
-        "Make {} now? [y/N] ",
-        of(plan.changes().count() as u64, "change")
-    )?;
-    err.flush()?;
+    let asked = write!(err, "Make {changes} now? [y/N] ").and_then(|()| err.flush());
+    if asked.is_err() {
+        // Who does not see the question has not agreed.
+        return Ok(false);
+    }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
