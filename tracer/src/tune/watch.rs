@@ -1,7 +1,7 @@
 //! Whether changes that were just made stay, by what was measured since.
 
 use super::baseline::{Baseline, ENOUGH_PACKETS};
-use crate::report::number::{count, of};
+use crate::report::number::count;
 
 /// What becomes of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,32 +27,28 @@ pub fn judge(before: &Baseline, after: Result<&Baseline, String>) -> Judgement {
             "less than a tenth of the packets come that came before".to_owned(),
         );
     }
-    match before.is_worse(after) {
-        Some(false) => Judgement::Stay,
-        Some(true) => Judgement::Back("more is lost than before".to_owned()),
-        None => {
-            let few = format!(
-                "{} of {} needed",
-                of(after.packets, "packet"),
-                count(ENOUGH_PACKETS)
-            );
-            if before.packets < ENOUGH_PACKETS {
-                Judgement::Unknown(format!(
-                    "too few packets to judge ({} before)",
-                    count(before.packets)
-                ))
-            } else {
-                Judgement::Back(format!(
-                    "too few packets to judge ({few}), before there were enough"
-                ))
-            }
-        }
+    let why = match (before.incomparable(after), before.is_worse(after)) {
+        (Some(why), _) => why.to_owned(),
+        (None, Some(false)) => return Judgement::Stay,
+        (None, Some(true)) => return Judgement::Back("more is lost than before".to_owned()),
+        (None, None) => format!(
+            "too few packets to judge: {} before, {} after, {} are needed",
+            count(before.packets),
+            count(after.packets),
+            count(ENOUGH_PACKETS)
+        ),
+    };
+    if before.packets < ENOUGH_PACKETS {
+        Judgement::Unknown(why)
+    } else {
+        Judgement::Back(why)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tune::baseline::Scope;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -61,6 +57,7 @@ mod tests {
             duration_ns: seconds * SECOND,
             packets,
             lost,
+            ..Baseline::default()
         }
     }
 
@@ -94,6 +91,21 @@ mod tests {
         assert!(is_unknown(measured(10, 0, 0), measured(10, 0, 0)));
         assert!(is_unknown(measured(10, 5, 0), measured(10, 0, 0)), "chance");
         assert!(is_unknown(measured(0, 900, 0), measured(10, 0, 0)));
+    }
+
+    #[test]
+    fn losses_of_another_scope_are_not_compared() {
+        let of = |traced, lost| Baseline {
+            scope: Some(Scope {
+                restricted: false,
+                traced,
+            }),
+            ..measured(10, 100_000, lost)
+        };
+        assert_eq!(judge(&of(true, 900), Ok(&of(true, 0))), Judgement::Stay);
+        let judged = judge(&of(true, 900), Ok(&of(false, 0)));
+        let why = "drops (kfree_skb) were traced in one measurement only";
+        assert_eq!(judged, Judgement::Back(why.to_owned()));
     }
 
     #[test]

@@ -90,6 +90,14 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
         Some(path) => load::plan(path)?,
         None => args.what.plan(&args.what.measured()?)?,
     };
+    if args.watch.is_some() && plan.baseline.scope.is_some_and(|scope| scope.restricted) {
+        return Err(Refused(
+            "--watch measures all devices, and this plan rests on a run with --interface: measure without it, or apply \
+             without --watch"
+                .to_owned(),
+        )
+        .into());
+    }
     if asks || args.plan.is_none() {
         print(&render::plan(&plan, &style(global)))?;
     }
