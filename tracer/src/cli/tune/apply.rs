@@ -2,13 +2,18 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -40,6 +45,11 @@ use crate::{
 
 /// How long to wait for another apply or revert.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a question looks whether a signal came instead of an answer.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 
 /// Arguments of `tracer tune apply`.
 #[derive(Debug, clap::Args)]
@@ -86,8 +96,15 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     if asks && (from_stdin || !io::stdin().is_terminal()) {
         return Err(Refused("no terminal to ask on: give --yes".to_owned()).into());
     }
-    let plan = match &args.plan {
-        Some(path) => load::plan(path)?,
+    // A plan may come from a pipe, and to wait for it can be interrupted; from then on a signal ends this in order.
+    let given = args
+        .plan
+        .as_ref()
+        .map(|path| load::plan(path))
+        .transpose()?;
+    let stop = signals()?;
+    let plan = match given {
+        Some(plan) => plan,
         None => args.what.plan(&args.what.measured()?)?,
     };
     if args.watch.is_some() && plan.baseline.scope.is_some_and(|scope| scope.restricted) {
@@ -105,7 +122,7 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
         say("nothing to apply");
         return Ok(ExitCode::SUCCESS);
     }
-    if asks && !agreed(&plan)? {
+    if asks && !agreed(&plan, &stop)? {
         say("nothing was changed");
         return Ok(ExitCode::from(1));
     }
@@ -113,13 +130,19 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     let own = Identity::own(&Roots::default());
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("apply");
-    let stop = signals()?;
     let now = now_unix_ns();
     let applied = tune::apply::apply(&mut host, &state, &plan, &own, now, &stop, &mut fault)?;
     // That nobody reads it is no reason not to watch.
     let printed = print(&render::applied(&applied, &style(global)));
     let status = match args.watch {
-        Some(time) if !applied.changed.is_empty() => watched(&plan, &applied, &state, time, global),
+        Some(time) if !applied.changed.is_empty() => {
+            let after = if stop.load(Ordering::Relaxed) {
+                Err(anyhow!("stopped by a signal"))
+            } else {
+                measure(time, &Thresholds::default()).map(|report| Baseline::of(&report))
+            };
+            watched(&plan, &applied, &state, after, global)
+        }
         _ => Ok(ExitCode::SUCCESS),
     };
     printed.and(status)
@@ -134,7 +157,7 @@ fn signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn agreed(plan: &Plan) -> Result<bool> {
+fn agreed(plan: &Plan, stop: &AtomicBool) -> Result<bool> {
     let changes = of(plan.changes().count() as u64, "change");
     let mut err = io::stderr().lock();
     let asked = write!(err, "Make {changes} now? [y/N] ").and_then(|()| err.flush());
@@ -142,20 +165,38 @@ fn agreed(plan: &Plan) -> Result<bool> {
         // Who does not see the question has not agreed.
         return Ok(false);
     }
+    let mut stdin = io::stdin().lock();
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    if has_answer(stdin.as_fd(), stop) {
+        stdin.read_line(&mut answer)?;
+    } else {
+        let _ = writeln!(err);
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Measures, and takes this plan's changes back if it got worse or cannot be told.
+/// Waits until there is something to read; false if a signal comes first.
+fn has_answer(input: BorrowedFd<'_>, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Relaxed) {
+        let mut input = [PollFd::new(&input, PollFlags::IN)];
+        match poll(&mut input, Some(&LOOK)) {
+            // Without a line to wait for, reading tells.
+            Ok(1..) => return !stop.load(Ordering::Relaxed),
+            Err(error) if error != rustix::io::Errno::INTR => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Takes this plan's changes back if it got worse since, or if that cannot be told.
 fn watched(
     plan: &Plan,
     applied: &Applied,
     state: &State,
-    time: Duration,
+    after: Result<Baseline>,
     global: Global,
 ) -> Result<ExitCode> {
-    let after = measure(time, &Thresholds::default()).map(|report| Baseline::of(&report));
     if let Ok(after) = &after {
         say(&format!("before: {}", render::losses(&plan.baseline)));
         say(&format!("after: {}", render::losses(after)));
@@ -201,4 +242,27 @@ fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Res
     } else {
         ExitCode::from(1)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_no_answer() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| has_answer(reader.as_fd(), &stop));
+            // That nobody answers in the meantime is no answer either.
+            thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+            assert!(!asked.join().unwrap());
+        });
+        writer.write_all(b"y\n").unwrap();
+        assert!(!has_answer(reader.as_fd(), &stop));
+        assert!(has_answer(reader.as_fd(), &AtomicBool::new(false)));
+    }
 }
