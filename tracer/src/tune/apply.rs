@@ -8,12 +8,13 @@ use std::{
 
 use super::{
     fault::{Fault, Interrupted},
-    host::{Host, SettingError},
+    host::Host,
     identity::Identity,
     journal::{Journal, JournalError, Line, text},
     plan::Plan,
     revert::Reverted,
     state::State,
+    write::{set, settle},
 };
 use crate::model::setting::{Setting, irqs};
 
@@ -241,27 +242,6 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
     }
 }
 
-/// Writes a value and looks whether the kernel took it, but for CPUs that are offline.
-pub(super) fn set(
-    host: &mut impl Host,
-    setting: &Setting,
-    value: &str,
-) -> Result<(), SettingError> {
-    host.write(setting, value)?;
-    let now = host.read(setting)?;
-    if setting.same_online(value, &now, host.online().as_ref()) {
-        return Ok(());
-    }
-    Err(SettingError::other(
-        setting,
-        format!(
-            "the kernel did not take {}, it is {}",
-            setting.brief(value),
-            setting.brief(&now)
-        ),
-    ))
-}
-
 /// Takes back the changes up to number `failed_at`, the newest first.
 fn undo(
     host: &mut impl Host,
@@ -272,7 +252,6 @@ fn undo(
     failed: &str,
 ) -> ApplyError {
     let mut left = Vec::new();
-    let mut undone = 0;
     for (at, change) in next.iter().enumerate().rev() {
         let back = match host.read(&change.setting) {
             _ if at > failed_at => Ok(()),
@@ -281,19 +260,30 @@ fn undo(
             Err(error) if error.is_gone() => Ok(()),
             _ => set(host, &change.setting, &change.before),
         };
-        match back {
-            Ok(()) => {
-                undone += usize::from(at < failed_at);
-                journal.take(Line::Undone {
-                    setting: change.setting.clone(),
-                });
-            }
-            Err(error) => left.push(error.to_string()),
+        if let Err(error) = back {
+            left.push((change.setting.clone(), error));
+        }
+    }
+    let is_back =
+        |left: &[(Setting, _)], change: &Next| left.iter().all(|(s, _)| *s != change.setting);
+    let back = next.iter().rev().filter(|change| is_back(&left, change));
+    let back: Vec<_> = back
+        .map(|change| (&change.setting, change.before.as_str()))
+        .collect();
+    left.extend(settle(host, &back));
+    let mut undone = 0;
+    for (at, change) in next.iter().enumerate() {
+        if is_back(&left, change) {
+            undone += usize::from(at < failed_at);
+            journal.take(Line::Undone {
+                setting: change.setting.clone(),
+            });
         }
     }
     if left.is_empty() {
         journal.plans.pop();
     }
+    let left = left.iter().map(|(_, error)| error.to_string()).collect();
     // If that fails, what is in it too much is found to be as it was.
     let _ = save_rest(state, journal);
     ApplyError::Failed {
@@ -312,8 +302,9 @@ pub fn withdraw(
 ) -> Result<Reverted, ApplyError> {
     let mut reverted = Reverted::default();
     let mut journal = load(state)?.unwrap_or_default();
+    let mut back = Vec::new();
     for (setting, before, to) in applied.changed.iter().rev() {
-        let back = match host.read(setting) {
+        let done = match host.read(setting) {
             Ok(now) if setting.same(to, &now) => set(host, setting, before).map(|()| {
                 let done = (setting.clone(), now, before.clone());
                 reverted.restored.push(done);
@@ -333,11 +324,18 @@ pub fn withdraw(
             }
             Err(error) => Err(error),
         };
-        match back {
-            Ok(()) => journal.take(Line::Undone {
-                setting: setting.clone(),
-            }),
+        match done {
+            Ok(()) => back.push((setting, before.as_str())),
             Err(error) => reverted.failed.push(error.to_string()),
+        }
+    }
+    let left = settle(host, &back);
+    reverted.without(&left);
+    for (setting, _) in back {
+        if left.iter().all(|(of, _)| of != setting) {
+            journal.take(Line::Undone {
+                setting: setting.clone(),
+            });
         }
     }
     if reverted.is_complete() {

@@ -21,3 +21,4 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+mod write;

@@ -1,12 +1,13 @@
 //! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
 
 use super::{
-    apply::{ApplyError, is_here, load, mark, set},
+    apply::{ApplyError, is_here, load, mark},
     fault::{Fault, Interrupted},
-    host::Host,
+    host::{Host, SettingError},
     identity::Identity,
     journal::{Entry, Line},
     state::State,
+    write::{set, settle},
 };
 use crate::{model::setting::Setting, proc::cpus::format_list};
 
@@ -35,6 +36,21 @@ impl Reverted {
     pub fn is_complete(&self) -> bool {
         self.foreign.is_empty() && self.failed.is_empty()
     }
+
+    /// What is `left` was put back and did not stay.
+    pub(super) fn without(&mut self, left: &[(Setting, SettingError)]) {
+        for (setting, error) in left {
+            self.restored.retain(|(restored, ..)| restored != setting);
+            self.already.retain(|already| already != setting);
+            self.failed.push(error.to_string());
+        }
+    }
+
+    /// Whether the setting was found to be as it originally was, or made so.
+    fn has_original(&self, setting: &Setting) -> bool {
+        let mut restored = self.restored.iter().map(|(restored, ..)| restored);
+        restored.any(|restored| restored == setting) || self.already.contains(setting)
+    }
 }
 
 /// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since, and
@@ -58,24 +74,36 @@ pub fn revert(
             is_here(&journal, own)?;
         }
         let elsewhere = journal.elsewhere(own).is_some();
+        let mut done = Vec::new();
         // Backwards: what was set last may hide what was set before.
         for entry in journal.entries.iter().rev() {
             if elsewhere && entry.setting.device().is_some() {
                 // A device of that name here is another one.
                 reverted.gone.push(entry.setting.clone());
-                continue;
+                done.push(entry);
+            } else if restore(host, entry, force, &mut reverted, fault)? {
+                done.push(entry);
             }
-            if restore(host, entry, force, &mut reverted, fault)? {
-                let line = Line::Restored {
-                    setting: entry.setting.clone(),
-                    time_unix_ns: now_unix_ns,
-                };
-                // A full disk keeps nothing from being restored; the next revert finds it as it was.
-                if let Err(error) = mark(state, &[line]) {
-                    log::warn!("{}: {error}", state.journal().display());
-                }
-                fault.pass()?;
+        }
+        let back = done
+            .iter()
+            .map(|entry| (&entry.setting, entry.original.as_str()));
+        let back: Vec<_> = back
+            .filter(|(setting, _)| reverted.has_original(setting))
+            .collect();
+        let left = settle(host, &back);
+        reverted.without(&left);
+        done.retain(|entry| left.iter().all(|(setting, _)| *setting != entry.setting));
+        for entry in done {
+            let line = Line::Restored {
+                setting: entry.setting.clone(),
+                time_unix_ns: now_unix_ns,
+            };
+            // A full disk keeps nothing from being restored; the next revert finds it as it was.
+            if let Err(error) = mark(state, &[line]) {
+                log::warn!("{}: {error}", state.journal().display());
             }
+            fault.pass()?;
         }
     }
     if reverted.is_complete() {

@@ -29,6 +29,10 @@ struct Made {
     /// Written without an error and without an effect, as some drivers do.
     deaf: Option<Setting>,
     read_only: Option<Setting>,
+    /// To write the first sets the second to this.
+    resets: Option<(Setting, Setting, String)>,
+    /// Is deaf after so many writes.
+    tires: Option<(Setting, u32)>,
     /// CPUs that run; `None`: all.
     online: Option<BTreeSet<u32>>,
     /// A signal comes when this is written.
@@ -65,6 +69,14 @@ impl Host for Made {
         }
         let known = self.values.get_mut(setting);
         let known = known.ok_or_else(|| SettingError::gone(setting))?;
+        if let Some((of, left)) = &mut self.tires
+            && of == setting
+        {
+            if *left == 0 {
+                return Ok(());
+            }
+            *left -= 1;
+        }
         let cpus = setting.cpus(value).unwrap_or_default();
         let left: Vec<u32> = match &self.online {
             Some(online) => cpus
@@ -84,6 +96,11 @@ impl Host for Made {
             Setting::Process { .. } if left != cpus => format_list(&left),
             _ => value.to_owned(),
         };
+        if let Some((of, other, to)) = &self.resets
+            && of == setting
+        {
+            self.values.insert(other.clone(), to.clone());
+        }
         Ok(())
     }
 
@@ -306,6 +323,77 @@ fn a_failure_in_the_middle_is_named_and_everything_is_taken_back() {
         assert!(text.contains("the host is as it was"), "{text}");
         assert_eq!(host, before);
         assert_eq!(load(&state).unwrap(), None);
+    }
+}
+
+/// A ring whose driver gives the vectors other CPUs when it changes.
+fn with_ring() -> (Made, Setting) {
+    let ring = Setting::Ring {
+        device: "eth0".into(),
+    };
+    let mut host = made();
+    host.values.insert(ring.clone(), "512".into());
+    host.resets = Some((ring.clone(), irq(24), "1".into()));
+    (host, ring)
+}
+
+#[test]
+fn what_a_new_ring_undoes_is_restored_once_more() {
+    let (before, ring) = with_ring();
+    let plan = plan_of(&before, &[(ring.clone(), "1024"), (irq(24), "2")]);
+    for withdrawn in [true, false] {
+        let (_directory, state) = directory();
+        let mut host = before.clone();
+        let applied = apply_it(&mut host, &state, &plan).unwrap();
+        assert_eq!(host.values[&irq(24)], "2");
+        let reverted = if withdrawn {
+            withdraw(&mut host, &state, &applied).unwrap()
+        } else {
+            revert_it(&mut host, &state, false).unwrap()
+        };
+        assert!(
+            reverted.is_complete() && reverted.restored.len() == 2,
+            "{reverted:?}"
+        );
+        assert_eq!(host, before);
+        assert_eq!(load(&state).unwrap(), None);
+    }
+    let (_directory, state) = directory();
+    let mut host = before.clone();
+    host.read_only = Some(backlog());
+    let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2"), (backlog(), "9")]);
+    let error = apply_it(&mut host, &state, &plan).unwrap_err().to_string();
+    assert!(
+        error.contains("2 changes before it taken back, the host"),
+        "{error}"
+    );
+    assert_eq!(host.values, before.values);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn what_does_not_stay_restored_is_named_and_kept_in_the_journal() {
+    let (before, ring) = with_ring();
+    let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2")]);
+    for withdrawn in [true, false] {
+        let (_directory, state) = directory();
+        let mut host = before.clone();
+        host.tires = Some((irq(24), 2));
+        let applied = apply_it(&mut host, &state, &plan).unwrap();
+        let reverted = if withdrawn {
+            withdraw(&mut host, &state, &applied).unwrap()
+        } else {
+            revert_it(&mut host, &state, false).unwrap()
+        };
+        let why = reverted.failed.join("\n");
+        assert!(
+            why.contains("irq/24/smp_affinity_list: 0-3 does not stay"),
+            "{why}"
+        );
+        assert_eq!(reverted.restored.len(), 1);
+        let journal = load(&state).unwrap().unwrap();
+        assert_eq!(journal.entries.len(), 1);
+        assert_eq!(journal.original(&irq(24)), Some("0-3"));
     }
 }
 
