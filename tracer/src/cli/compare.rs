@@ -29,7 +29,7 @@ Examples:
   tracer compare before.trec after.trec --fail-on-worse && echo keep it
 
 Exit status: 0 compared; 1 failed, or not comparable (another host or kernel, traffic that differs by more than a factor
-of 2); 10 with --fail-on-worse when more is lost per packet than chance explains.";
+of 2); 10 with --fail-on-worse when more is lost per packet, by a tenth and by more than chance explains.";
 
 /// Arguments of `tracer compare`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use crate::model::report::{HookStatus, Report};
 
 /// Fewer packets than this say nothing about a share of a million.
 pub const ENOUGH_PACKETS: u64 = 1_000;
-/// Worse is more than this many percent of what was to be expected …
-const MARGIN_PERCENT: u128 = 110;
+/// Worse is more by this many percent than what was to be expected …
+pub const MARGIN_PERCENT: u32 = 10;
 /// … and this many packets beyond: a handful is chance.
 const MARGIN_PACKETS: u128 = 10;
 /// Traffic that shrank to less than one part of this many is not let through any more.
@@ -85,7 +85,10 @@ impl Baseline {
         }
         let expected =
             u128::from(self.lost) * u128::from(after.packets) / u128::from(self.packets.max(1));
-        Some(u128::from(after.lost) > expected * MARGIN_PERCENT / 100 + MARGIN_PACKETS)
+        Some(
+            u128::from(after.lost)
+                > expected * u128::from(100 + MARGIN_PERCENT) / 100 + MARGIN_PACKETS,
+        )
     }
 
     /// Why the losses of `after` cannot be compared with these, if they are known to cover something else.
