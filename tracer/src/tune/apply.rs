@@ -122,9 +122,9 @@ pub fn apply(
     }
     let mut applied = Applied::default();
     let next = look(host, plan, &mut applied)?;
-    let mut journal = load(state)?.unwrap_or_default();
+    let mut journal = load_on(state, own)?.unwrap_or_default();
     if journal.is_of_another_boot(own) {
-        applied.forgot = !journal.entries.is_empty();
+        applied.forgot = true;
         journal = Journal::default();
     }
     if next.is_empty() {
@@ -365,8 +365,20 @@ pub(super) fn is_here(journal: &Journal, own: &Identity) -> Result<(), ApplyErro
     }
 }
 
+/// The journal in `state`, if it is of this boot or can be understood.
+pub(super) fn load_on(state: &State, own: &Identity) -> Result<Option<Journal>, ApplyError> {
+    read(state, |text| Journal::parse_on(text, own))
+}
+
 /// The journal in `state`.
 pub(super) fn load(state: &State) -> Result<Option<Journal>, ApplyError> {
+    read(state, Journal::parse)
+}
+
+fn read(
+    state: &State,
+    parse: impl Fn(&str) -> Result<Journal, JournalError>,
+) -> Result<Option<Journal>, ApplyError> {
     let fail = |why: String| ApplyError::Journal {
         path: state.journal().display().to_string(),
         why,
@@ -374,8 +386,12 @@ pub(super) fn load(state: &State) -> Result<Option<Journal>, ApplyError> {
     let text = state
         .load()
         .map_err(|error| fail(format!("cannot read the journal: {error}")))?;
-    let journal = text.map(|text| Journal::parse(&text)).transpose();
-    journal.map_err(|error: JournalError| fail(error.to_string()))
+    let journal = text.map(|text| parse(&text)).transpose();
+    journal.map_err(|error| {
+        fail(format!(
+            "{error}; put back by hand what it tells, then remove it"
+        ))
+    })
 }
 
 pub(super) fn mark(state: &State, lines: &[Line]) -> io::Result<()> {

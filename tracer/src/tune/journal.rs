@@ -149,6 +149,26 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Parses the lines. A journal of another boot than `own` is one without entries if it cannot be understood: nothing
+    /// of it is in force any more.
+    pub fn parse_on(text: &str, own: &Identity) -> Result<Self, JournalError> {
+        Self::parse(text).or_else(|error| {
+            let first = Self::first(text);
+            first
+                .filter(|journal| journal.is_of_another_boot(own))
+                .ok_or(error)
+        })
+    }
+
+    /// What the first line alone tells, of whatever version.
+    fn first(text: &str) -> Option<Self> {
+        let line = text.split_once('\n')?.0;
+        let line = serde_json::from_str(line).ok()?;
+        let mut journal = Self::default();
+        journal.take(line);
+        Some(journal)
+    }
+
     /// What the line means.
     pub fn take(&mut self, line: Line) {
         match line {
@@ -328,6 +348,26 @@ mod tests {
         let cut = Journal::parse(&cut[..cut.len() - 4]).unwrap();
         assert_eq!(cut.entries[0].wanted(), "600");
         assert!(Journal::parse("{}\n").is_err());
+    }
+
+    #[test]
+    fn a_damaged_journal_matters_in_its_own_boot_only() {
+        let first = text(&[Line::Journal {
+            schema: SCHEMA + 1,
+            boot_id: Some("a".into()),
+            netns: None,
+        }])
+        .unwrap();
+        let here = |boot: &str| Identity {
+            boot_id: Some(boot.into()),
+            ..Identity::default()
+        };
+        for damaged in [format!("{first}\0\0\n"), first] {
+            assert!(Journal::parse_on(&damaged, &here("a")).is_err());
+            let stale = Journal::parse_on(&damaged, &here("b")).unwrap();
+            assert!(stale.is_of_another_boot(&here("b")) && stale.entries.is_empty());
+        }
+        assert!(Journal::parse_on("{}\n", &here("b")).is_err());
     }
 
     #[test]

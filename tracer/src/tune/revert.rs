@@ -1,7 +1,7 @@
 //! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
 
 use super::{
-    apply::{ApplyError, is_here, load, mark},
+    apply::{ApplyError, is_here, load_on, mark},
     fault::{Fault, Interrupted},
     host::{Host, SettingError},
     identity::Identity,
@@ -26,6 +26,8 @@ pub struct Reverted {
     pub foreign: Vec<(Setting, String, String)>,
     /// Could not be restored, and why.
     pub failed: Vec<String>,
+    /// Why the journal still has some that were restored.
+    pub unmarked: Option<String>,
     /// The host was rebooted since: the changes are gone, and so is the journal.
     pub rebooted: bool,
 }
@@ -63,7 +65,7 @@ pub fn revert(
     now_unix_ns: u64,
     fault: &mut Fault,
 ) -> Result<Option<Reverted>, ApplyError> {
-    let Some(journal) = load(state)? else {
+    let Some(journal) = load_on(state, own)? else {
         return Ok(None);
     };
     let mut reverted = Reverted::default();
@@ -101,7 +103,8 @@ pub fn revert(
             };
             // A full disk keeps nothing from being restored; the next revert finds it as it was.
             if let Err(error) = mark(state, &[line]) {
-                log::warn!("{}: {error}", state.journal().display());
+                let path = state.journal();
+                reverted.unmarked = Some(format!("{}: {error}", path.display()));
             }
             fault.pass()?;
         }

@@ -33,6 +33,8 @@ struct Made {
     resets: Option<(Setting, Setting, String)>,
     /// Is deaf after so many writes.
     tires: Option<(Setting, u32)>,
+    /// Removed by every write: the journal.
+    removes: Option<std::path::PathBuf>,
     /// CPUs that run; `None`: all.
     online: Option<BTreeSet<u32>>,
     /// A signal comes when this is written.
@@ -69,6 +71,9 @@ impl Host for Made {
         }
         let known = self.values.get_mut(setting);
         let known = known.ok_or_else(|| SettingError::gone(setting))?;
+        if let Some(path) = &self.removes {
+            let _ = std::fs::remove_file(path);
+        }
         if let Some((of, left)) = &mut self.tires
             && of == setting
         {
@@ -653,6 +658,67 @@ fn after_a_reboot_the_journal_is_forgotten_and_nothing_written() {
     assert!(reverted.unwrap().unwrap().rebooted);
     assert_eq!(host, there);
     assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_journal_of_another_boot_blocks_nothing() {
+    let (_directory, state) = directory();
+    let rebooted = Identity {
+        boot_id: Some("next".into()),
+        ..own()
+    };
+    let damage = |state: &State| {
+        apply_it(&mut made(), state, &usual(&made())).unwrap();
+        state.append("\0\0\n").unwrap();
+    };
+    damage(&state);
+    let mut host = made();
+    let error = revert(&mut host, &state, &own(), false, 2, &mut Fault::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("then remove it"), "{error}");
+    assert!(
+        status(&mut host, &state, &rebooted)
+            .unwrap()
+            .unwrap()
+            .rebooted
+    );
+    let reverted = revert(
+        &mut host,
+        &state,
+        &rebooted,
+        false,
+        2,
+        &mut Fault::default(),
+    );
+    assert!(reverted.unwrap().unwrap().rebooted);
+    assert_eq!((load(&state).unwrap(), &host), (None, &made()));
+    damage(&state);
+    let mut plan = usual(&host);
+    plan.host = rebooted.clone();
+    let stop = AtomicBool::new(false);
+    let applied = apply(
+        &mut host,
+        &state,
+        &plan,
+        &rebooted,
+        3,
+        &stop,
+        &mut Fault::default(),
+    );
+    assert!(applied.unwrap().forgot);
+    assert_eq!(load(&state).unwrap().unwrap().entries.len(), 5);
+}
+
+#[test]
+fn that_the_journal_cannot_be_marked_is_told() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host, &state, &usual(&made())).unwrap();
+    host.write(&backlog(), "5000").unwrap();
+    host.removes = Some(state.journal());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.unmarked.unwrap().contains("tune.journal"));
+    assert_eq!((reverted.restored.len(), reverted.foreign.len()), (4, 1));
 }
 
 #[test]

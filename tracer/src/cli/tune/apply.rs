@@ -236,6 +236,15 @@ fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Res
         print("nothing is applied\n")?;
         return Ok(ExitCode::SUCCESS);
     };
+    if let Some(why) = reverted
+        .unmarked
+        .as_ref()
+        .filter(|_| !reverted.is_complete())
+    {
+        say(&format!(
+            "cannot mark in the journal what is restored: {why}"
+        ));
+    }
     print(&render::reverted(&reverted, &style(global)))?;
     Ok(if reverted.is_complete() {
         ExitCode::SUCCESS
