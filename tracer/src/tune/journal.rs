@@ -272,11 +272,16 @@ impl Journal {
         self.entries.iter().any(|e| e.setting.device().is_some())
     }
 
-    /// The first value of `setting`, if it was changed before.
+    /// The first value of `setting`, if it was changed before; an earlier tracer knew an interrupt by its number alone.
     #[must_use]
     pub fn original(&self, setting: &Setting) -> Option<&str> {
-        let mut entries = self.entries.iter();
-        let entry = entries.find(|entry| entry.setting == *setting)?;
+        let of = |setting: &Setting| self.entries.iter().find(|entry| entry.setting == *setting);
+        let by_number = || {
+            of(&Setting::IrqAffinity {
+                irq: setting.irq()?,
+            })
+        };
+        let entry = of(setting).or_else(by_number)?;
         Some(&entry.original)
     }
 }
@@ -368,6 +373,28 @@ mod tests {
             assert!(stale.is_of_another_boot(&here("b")) && stale.entries.is_empty());
         }
         assert!(Journal::parse_on("{}\n", &here("b")).is_err());
+    }
+
+    #[test]
+    fn the_original_of_an_interrupt_known_by_number_is_that_of_its_vector() {
+        let mut journal = Journal::default();
+        journal.take(Line::Change {
+            setting: Setting::IrqAffinity { irq: 24 },
+            original: "0-3".into(),
+            before: "0-3".into(),
+            to: "2".into(),
+        });
+        let line = r#"{"kind":"irq_affinity","irq":24}"#;
+        assert_eq!(
+            serde_json::to_string(&journal.entries[0].setting).unwrap(),
+            line
+        );
+        let vector = |irq| Setting::VectorAffinity {
+            irq,
+            action: "eth0-rx-0".into(),
+        };
+        assert_eq!(journal.original(&vector(24)), Some("0-3"));
+        assert_eq!(journal.original(&vector(25)), None);
     }
 
     #[test]
