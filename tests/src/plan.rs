@@ -41,6 +41,8 @@ pub fn of(changes: Vec<Planned>) -> Result<Plan> {
         ..Plan::default()
     };
     plan.host.hostname = uname.nodename().to_string_lossy().into_owned();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    plan.host.boot_id = Some(boot.trim().to_owned());
     plan.host.kernel = uname.release().to_string_lossy().into_owned();
     Ok(plan)
 }

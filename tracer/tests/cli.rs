@@ -247,6 +247,26 @@ fn compare_takes_two_recordings() {
 }
 
 #[test]
+fn a_comparison_that_nobody_reads_keeps_its_status() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    let mut damaged = std::fs::read(VERSION_1).expect("the fixture is there");
+    let end = damaged.len() - 99;
+    damaged[end] ^= 0xff;
+    std::fs::write(&file, &damaged).expect("a file");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["compare", VERSION_1, file.to_str().expect("text")])
+        .stdout(writer)
+        .output()
+        .expect("tracer starts");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is damaged"), "{said}");
+}
+
+#[test]
 fn an_existing_file_is_not_recorded_over() {
     let output = tracer(&["run", "--record", VERSION_1]);
     assert_eq!(output.status.code(), Some(2));

@@ -1,7 +1,6 @@
 //! `tracer compare`.
 
 use std::{
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Format, Global,
+    Format, Global, print,
     recording::{self, Whole},
     terminal,
 };
@@ -30,7 +29,7 @@ Examples:
   tracer compare before.trec after.trec --fail-on-worse && echo keep it
 
 Exit status: 0 compared; 1 failed, or not comparable (another host or kernel, traffic that differs by more than a factor
-of 2); 10 with --fail-on-worse when more is lost per packet than chance explains.";
+of 2); 10 with --fail-on-worse when more is lost per packet, by a tenth and by more than chance explains.";
 
 /// Arguments of `tracer compare`.
 #[derive(Debug, clap::Args)]
@@ -78,19 +77,18 @@ pub(super) fn compare(args: &Args, global: Global) -> Result<ExitCode> {
     }
     let (before, after) = (load(&args.before)?, load(&args.after)?);
     let comparison = judge(side(&before), side(&after));
-    let mut out = io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string(&comparison)?)?,
+    let text = match args.format {
+        Format::Json => format!("{}\n", serde_json::to_string(&comparison)?),
         Format::Text => {
             let style = Style {
                 width: terminal::width(),
                 color: terminal::color(global.color),
                 unicode: terminal::unicode(),
             };
-            write!(out, "{}", render::render(&comparison, &style))?;
+            render::render(&comparison, &style)
         }
-    }
-    out.flush()?;
+    };
+    print(&text)?;
     before.end()?;
     after.end()?;
     Ok(match comparison.verdict {

@@ -1,6 +1,9 @@
 //! What of a host can be changed, by which name, and when two of its values are the same.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +18,17 @@ pub enum Setting {
         /// `net.core.netdev_max_backlog`.
         name: String,
     },
-    /// `/proc/irq/N/smp_affinity_list`.
+    /// `/proc/irq/N/smp_affinity_list`, of whoever has the number.
     IrqAffinity {
         /// IRQ number.
         irq: u32,
+    },
+    /// The same, as long as it is the interrupt of these handlers: numbers are given again.
+    VectorAffinity {
+        /// IRQ number.
+        irq: u32,
+        /// Handler names as in /proc/interrupts.
+        action: String,
     },
     /// `/sys/class/net/DEVICE/queues/rx-N/rps_cpus`, a mask.
     RpsCpus {
@@ -96,12 +106,52 @@ impl Setting {
         let (a, b) = (written, now);
         match self {
             Self::RpsCpus { .. } => equal(a, b, |text| parse_mask(text).ok()),
-            Self::IrqAffinity { .. } => equal(a, b, |text| parse_list(text).ok()),
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } => {
+                equal(a, b, |text| parse_list(text).ok())
+            }
             Self::IrqbalanceBans { .. } => equal(a, b, irqs),
             Self::RpsFlowCount { .. } => equal(a, b, flows),
             Self::Sysctl { name } if name == FLOW_ENTRIES => equal(a, b, flows),
             Self::Process { .. } => threads_are(&[a], b),
             _ => a.split_whitespace().eq(b.split_whitespace()),
+        }
+    }
+
+    /// Whether `now` is what the kernel makes of `written` while only some CPUs are `online`: the masks of RPS and processes
+    /// lose the others. Without a CPU left that is no value.
+    #[must_use]
+    pub fn same_online(&self, written: &str, now: &str, online: Option<&BTreeSet<u32>>) -> bool {
+        if self.same(written, now) {
+            return true;
+        }
+        let Some(((written, now), online)) = self.lists(written).zip(self.lists(now)).zip(online)
+        else {
+            return false;
+        };
+        let is_left = |given: &Vec<u32>, cpus: &Vec<u32>| {
+            let left = given.iter().filter(|cpu| online.contains(cpu));
+            !cpus.is_empty() && left.eq(cpus)
+        };
+        now.iter().all(|(tid, cpus)| {
+            let given = written.get(tid).or_else(|| written.get(&None));
+            given.is_some_and(|given| is_left(given, cpus))
+        })
+    }
+
+    /// CPUs of a list in `value` of which none is `online`: the kernel refuses it, or takes it for no CPU at all.
+    #[must_use]
+    pub fn offline(&self, value: &str, online: Option<&BTreeSet<u32>>) -> Option<Vec<u32>> {
+        let online = online?;
+        let lists = self.lists(value)?.into_values();
+        let mut lists = lists.filter(|cpus| !cpus.is_empty());
+        lists.find(|cpus| !cpus.iter().any(|cpu| online.contains(cpu)))
+    }
+
+    /// The CPU lists of `value`: those of a process by thread, else one under `None`.
+    fn lists(&self, value: &str) -> Option<BTreeMap<Option<u32>, Vec<u32>>> {
+        match self {
+            Self::Process { .. } => threads(value),
+            _ => Some([(None, self.cpus(value)?)].into()),
         }
     }
 
@@ -136,7 +186,7 @@ impl Setting {
     pub fn cpus(&self, value: &str) -> Option<Vec<u32>> {
         match self {
             Self::RpsCpus { .. } => parse_mask(value).ok(),
-            Self::IrqAffinity { .. } => parse_list(value).ok(),
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } => parse_list(value).ok(),
             Self::Process { .. } => {
                 let mut cpus = threads(value)?.into_values().flatten().collect::<Vec<_>>();
                 cpus.sort_unstable();
@@ -159,6 +209,21 @@ impl Setting {
         }
     }
 
+    /// The IRQ whose affinity it is.
+    #[must_use]
+    pub fn irq(&self) -> Option<u32> {
+        match self {
+            Self::IrqAffinity { irq } | Self::VectorAffinity { irq, .. } => Some(*irq),
+            _ => None,
+        }
+    }
+
+    /// Whether it is named by a number that means something else after the next boot.
+    #[must_use]
+    pub fn is_of_one_boot(&self) -> bool {
+        self.irq().is_some() || matches!(self, Self::IrqbalanceBans { .. })
+    }
+
     /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let fail = |what: &str| Err(format!("{self}: {what}"));
@@ -175,7 +240,7 @@ impl Setting {
         }
         let is_value = match self {
             Self::RpsCpus { .. } => parse_mask(value).is_ok(),
-            Self::IrqAffinity { .. } | Self::Process { .. } => {
+            Self::IrqAffinity { .. } | Self::VectorAffinity { .. } | Self::Process { .. } => {
                 self.cpus(value).is_some_and(|cpus| !cpus.is_empty())
             }
             Self::IrqbalanceBans { .. } => irqs(value).is_some(),
@@ -193,7 +258,9 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl { name } => write!(f, "/proc/sys/{}", name.replace('.', "/")),
-            Self::IrqAffinity { irq } => write!(f, "/proc/irq/{irq}/smp_affinity_list"),
+            Self::IrqAffinity { irq } | Self::VectorAffinity { irq, .. } => {
+                write!(f, "/proc/irq/{irq}/smp_affinity_list")
+            }
             Self::RpsCpus { device, queue } => {
                 write!(f, "/sys/class/net/{device}/queues/rx-{queue}/rps_cpus")
             }
@@ -313,6 +380,28 @@ mod tests {
         assert!(process.is_one_of(&[original, "2"], half));
         assert!(!process.is_one_of(&[original, "2"], "2 812=2 813=0"));
         assert_eq!(process.brief("2 812=2 813=2"), "2");
+    }
+
+    #[test]
+    fn cpus_that_are_offline_are_missing_from_what_was_written() {
+        let online: BTreeSet<u32> = [0, 1].into();
+        let some = Some(&online);
+        let rps = Setting::RpsCpus {
+            device: "eth0".into(),
+            queue: 0,
+        };
+        assert!(rps.same_online("f", "3", some) && !rps.same_online("f", "3", None));
+        assert!(!rps.same_online("f", "1", some) && !rps.same_online("c", "0", some));
+        assert!(rps.same_online("0", "00", some));
+        assert!(Setting::IrqAffinity { irq: 1 }.same_online("0-3", "0-1", some));
+        let original = "0-3 812=0-3 813=1-2";
+        assert!(process().same_online(original, "0-1 812=0-1 813=1", some));
+        assert!(!process().same_online(original, "0-1 812=0-1 813=0", some));
+        assert!(!Setting::sysctl("net.core.netdev_budget").same_online("3", "1", some));
+        assert_eq!(rps.offline("c", some), Some(vec![2, 3]));
+        assert_eq!(rps.offline("0", some), None);
+        assert_eq!(process().offline("0-3 813=2", some), Some(vec![2]));
+        assert_eq!(process().offline("2", None), None);
     }
 
     #[test]

@@ -203,6 +203,10 @@ pub fn reverted(reverted: &Reverted, style: &Style) -> String {
     moves(&mut page, &reverted.restored);
     settings(&mut page, "original already: ", &reverted.already);
     settings(&mut page, "gone, nothing to restore: ", &reverted.gone);
+    for (setting, cpus) in &reverted.given_up {
+        let words = format!("{setting}: CPU {cpus}, where it was, is offline");
+        page.item("left as it is: ", &words, Tone::Alarm, 2);
+    }
     for (setting, now, left) in &reverted.foreign {
         let words = format!(
             "{setting} is {}: tracer had left {}, somebody else changed it since; --force restores it anyway",

@@ -1,20 +1,22 @@
 //! Making the changes of a plan: journal first, then one after the other, each read back; all or none.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::{
     fault::{Fault, Interrupted},
-    host::{Host, SettingError},
+    host::Host,
     identity::Identity,
     journal::{Journal, JournalError, Line, text},
     plan::Plan,
     revert::Reverted,
     state::State,
+    write::{set, settle},
 };
-use crate::model::setting::Setting;
+use crate::model::setting::{Setting, irqs};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,12 @@ pub enum ApplyError {
     /// The plan is for another host.
     #[error("this plan is not for this host as it is now: {}", .0.join("; "))]
     OtherHost(Vec<String>),
+    /// It names what has another number in every boot, and is not known to be of this one.
+    #[error(
+        "this plan is not known to be of this boot, and numbers of interrupts and processes are given anew in each; \
+         measure and plan again: {}", .0.join("; ")
+    )]
+    OtherBoot(Vec<String>),
     /// The host was changed since.
     #[error("the host is not as the plan saw it, plan again: {}", .0.join("; "))]
     Changed(Vec<String>),
@@ -102,11 +110,21 @@ pub fn apply(
     if !different.is_empty() {
         return Err(ApplyError::OtherHost(different));
     }
+    let of_its_boot = plan
+        .changes()
+        .filter(|change| change.setting.is_of_one_boot());
+    let of_its_boot: Vec<String> = of_its_boot
+        .map(|change| change.setting.to_string())
+        .collect();
+    // That of another boot is another host.
+    if plan.host.boot_id.is_none() && !of_its_boot.is_empty() {
+        return Err(ApplyError::OtherBoot(of_its_boot));
+    }
     let mut applied = Applied::default();
     let next = look(host, plan, &mut applied)?;
-    let mut journal = load(state)?.unwrap_or_default();
+    let mut journal = load_on(state, own)?.unwrap_or_default();
     if journal.is_of_another_boot(own) {
-        applied.forgot = !journal.entries.is_empty();
+        applied.forgot = true;
         journal = Journal::default();
     }
     if next.is_empty() {
@@ -169,6 +187,19 @@ pub fn apply(
     Ok(applied)
 }
 
+/// The value to write. Bans are added to those of `now`: irqbalance is told all of them at once, and the plan does not
+/// know what an earlier one or somebody else had it leave alone.
+fn target(setting: &Setting, planned: &str, now: &str) -> String {
+    match (setting, irqs(planned), irqs(now)) {
+        (Setting::IrqbalanceBans { .. }, Some(planned), Some(now)) => {
+            let all: BTreeSet<u32> = planned.into_iter().chain(now).collect();
+            let all: Vec<String> = all.iter().map(u32::to_string).collect();
+            all.join(" ")
+        }
+        _ => planned.to_owned(),
+    }
+}
+
 /// What is there now, compared with what the plan saw.
 fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<Next>, ApplyError> {
     let mut next = Vec::new();
@@ -182,7 +213,8 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
                 continue;
             }
         };
-        if setting.same(&change.to, &now) {
+        let to = target(&setting, &change.to, &now);
+        if setting.same(&to, &now) {
             applied.already.push(setting);
             continue;
         }
@@ -199,7 +231,7 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
             _ => next.push(Next {
                 setting,
                 before: now,
-                to: change.to.clone(),
+                to,
             }),
         }
     }
@@ -208,27 +240,6 @@ fn look(host: &mut impl Host, plan: &Plan, applied: &mut Applied) -> Result<Vec<
     } else {
         Err(ApplyError::Changed(changed))
     }
-}
-
-/// Writes a value and looks whether the kernel took it.
-pub(super) fn set(
-    host: &mut impl Host,
-    setting: &Setting,
-    value: &str,
-) -> Result<(), SettingError> {
-    host.write(setting, value)?;
-    let now = host.read(setting)?;
-    if setting.same(value, &now) {
-        return Ok(());
-    }
-    Err(SettingError::other(
-        setting,
-        format!(
-            "the kernel did not take {}, it is {}",
-            setting.brief(value),
-            setting.brief(&now)
-        ),
-    ))
 }
 
 /// Takes back the changes up to number `failed_at`, the newest first.
@@ -241,7 +252,6 @@ fn undo(
     failed: &str,
 ) -> ApplyError {
     let mut left = Vec::new();
-    let mut undone = 0;
     for (at, change) in next.iter().enumerate().rev() {
         let back = match host.read(&change.setting) {
             _ if at > failed_at => Ok(()),
@@ -250,19 +260,30 @@ fn undo(
             Err(error) if error.is_gone() => Ok(()),
             _ => set(host, &change.setting, &change.before),
         };
-        match back {
-            Ok(()) => {
-                undone += usize::from(at < failed_at);
-                journal.take(Line::Undone {
-                    setting: change.setting.clone(),
-                });
-            }
-            Err(error) => left.push(error.to_string()),
+        if let Err(error) = back {
+            left.push((change.setting.clone(), error));
+        }
+    }
+    let is_back =
+        |left: &[(Setting, _)], change: &Next| left.iter().all(|(s, _)| *s != change.setting);
+    let back = next.iter().rev().filter(|change| is_back(&left, change));
+    let back: Vec<_> = back
+        .map(|change| (&change.setting, change.before.as_str()))
+        .collect();
+    left.extend(settle(host, &back));
+    let mut undone = 0;
+    for (at, change) in next.iter().enumerate() {
+        if is_back(&left, change) {
+            undone += usize::from(at < failed_at);
+            journal.take(Line::Undone {
+                setting: change.setting.clone(),
+            });
         }
     }
     if left.is_empty() {
         journal.plans.pop();
     }
+    let left = left.iter().map(|(_, error)| error.to_string()).collect();
     // If that fails, what is in it too much is found to be as it was.
     let _ = save_rest(state, journal);
     ApplyError::Failed {
@@ -281,8 +302,9 @@ pub fn withdraw(
 ) -> Result<Reverted, ApplyError> {
     let mut reverted = Reverted::default();
     let mut journal = load(state)?.unwrap_or_default();
+    let mut back = Vec::new();
     for (setting, before, to) in applied.changed.iter().rev() {
-        let back = match host.read(setting) {
+        let done = match host.read(setting) {
             Ok(now) if setting.same(to, &now) => set(host, setting, before).map(|()| {
                 let done = (setting.clone(), now, before.clone());
                 reverted.restored.push(done);
@@ -302,11 +324,18 @@ pub fn withdraw(
             }
             Err(error) => Err(error),
         };
-        match back {
-            Ok(()) => journal.take(Line::Undone {
-                setting: setting.clone(),
-            }),
+        match done {
+            Ok(()) => back.push((setting, before.as_str())),
             Err(error) => reverted.failed.push(error.to_string()),
+        }
+    }
+    let left = settle(host, &back);
+    reverted.without(&left);
+    for (setting, _) in back {
+        if left.iter().all(|(of, _)| of != setting) {
+            journal.take(Line::Undone {
+                setting: setting.clone(),
+            });
         }
     }
     if reverted.is_complete() {
@@ -330,16 +359,26 @@ fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
 
 /// Refuses a journal whose devices would be looked for in the wrong namespace, and taken for gone.
 pub(super) fn is_here(journal: &Journal, own: &Identity) -> Result<(), ApplyError> {
-    match (journal.netns, own.netns) {
-        (Some(of), Some(here)) if of != here && journal.names_devices() => {
-            Err(ApplyError::OtherNetns { of, here })
-        }
+    match journal.elsewhere(own) {
+        Some((of, here)) if journal.names_devices() => Err(ApplyError::OtherNetns { of, here }),
         _ => Ok(()),
     }
 }
 
+/// The journal in `state`, if it is of this boot or can be understood.
+pub(super) fn load_on(state: &State, own: &Identity) -> Result<Option<Journal>, ApplyError> {
+    read(state, |text| Journal::parse_on(text, own))
+}
+
 /// The journal in `state`.
 pub(super) fn load(state: &State) -> Result<Option<Journal>, ApplyError> {
+    read(state, Journal::parse)
+}
+
+fn read(
+    state: &State,
+    parse: impl Fn(&str) -> Result<Journal, JournalError>,
+) -> Result<Option<Journal>, ApplyError> {
     let fail = |why: String| ApplyError::Journal {
         path: state.journal().display().to_string(),
         why,
@@ -347,8 +386,12 @@ pub(super) fn load(state: &State) -> Result<Option<Journal>, ApplyError> {
     let text = state
         .load()
         .map_err(|error| fail(format!("cannot read the journal: {error}")))?;
-    let journal = text.map(|text| Journal::parse(&text)).transpose();
-    journal.map_err(|error: JournalError| fail(error.to_string()))
+    let journal = text.map(|text| parse(&text)).transpose();
+    journal.map_err(|error| {
+        fail(format!(
+            "{error}; put back by hand what it tells, then remove it"
+        ))
+    })
 }
 
 pub(super) fn mark(state: &State, lines: &[Line]) -> io::Result<()> {

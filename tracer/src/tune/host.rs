@@ -1,6 +1,6 @@
 //! Reading and writing settings, of this host or of a made-up one.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use crate::model::setting::Setting;
 
@@ -76,7 +76,12 @@ pub trait Host {
     /// Writes it; whether the kernel took it is for who reads it back.
     fn write(&mut self, setting: &Setting, value: &str) -> Result<(), SettingError>;
 
-    /// The setting with what tells a process from a later one of the same id.
+    /// CPUs that are running; `None`: not known.
+    fn online(&mut self) -> Option<BTreeSet<u32>> {
+        None
+    }
+
+    /// The setting with what tells a process or an interrupt from a later one of the same number.
     fn identify(&mut self, setting: &Setting) -> Setting {
         setting.clone()
     }

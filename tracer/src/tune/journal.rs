@@ -4,6 +4,8 @@
 //! made. `undone` takes the newest change of a setting back, `restored` all of them. A last line that was cut off is
 //! passed over.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{baseline::Baseline, identity::Identity};
@@ -85,13 +87,14 @@ impl Entry {
             .map_or(self.original.as_str(), |(_, to)| to)
     }
 
-    /// Whether `now` is a value that tracer found or left there.
+    /// Whether `now` is a value that tracer found or left there, or what CPUs going offline have made of it.
     #[must_use]
-    pub fn is_ours(&self, now: &str) -> bool {
+    pub fn is_ours(&self, now: &str, online: Option<&BTreeSet<u32>>) -> bool {
         let values = self.values.iter().flat_map(|(before, to)| [before, to]);
         let mut known: Vec<&str> = values.map(String::as_str).collect();
         known.push(&self.original);
-        self.setting.is_one_of(&known, now)
+        let is_left = |value: &&str| self.setting.same_online(value, now, online);
+        self.setting.is_one_of(&known, now) || known.iter().any(is_left)
     }
 }
 
@@ -144,6 +147,26 @@ impl Journal {
             journal.take(line);
         }
         Ok(journal)
+    }
+
+    /// Parses the lines. A journal of another boot than `own` is one without entries if it cannot be understood: nothing
+    /// of it is in force any more.
+    pub fn parse_on(text: &str, own: &Identity) -> Result<Self, JournalError> {
+        Self::parse(text).or_else(|error| {
+            let first = Self::first(text);
+            first
+                .filter(|journal| journal.is_of_another_boot(own))
+                .ok_or(error)
+        })
+    }
+
+    /// What the first line alone tells, of whatever version.
+    fn first(text: &str) -> Option<Self> {
+        let line = text.split_once('\n')?.0;
+        let line = serde_json::from_str(line).ok()?;
+        let mut journal = Self::default();
+        journal.take(line);
+        Some(journal)
     }
 
     /// What the line means.
@@ -235,17 +258,30 @@ impl Journal {
         boots.is_some_and(|(then, now)| then != now)
     }
 
+    /// Inode numbers of its network namespace and of the present one, if these are known to differ: devices of the same
+    /// name are others then.
+    #[must_use]
+    pub fn elsewhere(&self, own: &Identity) -> Option<(u64, u64)> {
+        let both = self.netns.zip(own.netns);
+        both.filter(|(of, here)| of != here)
+    }
+
     /// Whether there are settings of devices in it, whose names mean something in one network namespace only.
     #[must_use]
     pub fn names_devices(&self) -> bool {
         self.entries.iter().any(|e| e.setting.device().is_some())
     }
 
-    /// The first value of `setting`, if it was changed before.
+    /// The first value of `setting`, if it was changed before; an earlier tracer knew an interrupt by its number alone.
     #[must_use]
     pub fn original(&self, setting: &Setting) -> Option<&str> {
-        let mut entries = self.entries.iter();
-        let entry = entries.find(|entry| entry.setting == *setting)?;
+        let of = |setting: &Setting| self.entries.iter().find(|entry| entry.setting == *setting);
+        let by_number = || {
+            of(&Setting::IrqAffinity {
+                irq: setting.irq()?,
+            })
+        };
+        let entry = of(setting).or_else(by_number)?;
         Some(&entry.original)
     }
 }
@@ -307,7 +343,8 @@ mod tests {
         assert_eq!(journal.entries.len(), 1);
         assert_eq!(journal.entries[0].original, "300");
         assert_eq!(journal.entries[0].wanted(), "1200");
-        assert!(journal.entries[0].is_ours("600") && !journal.entries[0].is_ours("900"));
+        let is_ours = |now| journal.entries[0].is_ours(now, None);
+        assert!(is_ours("600") && !is_ours("900"));
         assert_eq!(
             Journal::parse(&text(&journal.lines()).unwrap()).unwrap(),
             journal
@@ -316,6 +353,48 @@ mod tests {
         let cut = Journal::parse(&cut[..cut.len() - 4]).unwrap();
         assert_eq!(cut.entries[0].wanted(), "600");
         assert!(Journal::parse("{}\n").is_err());
+    }
+
+    #[test]
+    fn a_damaged_journal_matters_in_its_own_boot_only() {
+        let first = text(&[Line::Journal {
+            schema: SCHEMA + 1,
+            boot_id: Some("a".into()),
+            netns: None,
+        }])
+        .unwrap();
+        let here = |boot: &str| Identity {
+            boot_id: Some(boot.into()),
+            ..Identity::default()
+        };
+        for damaged in [format!("{first}\0\0\n"), first] {
+            assert!(Journal::parse_on(&damaged, &here("a")).is_err());
+            let stale = Journal::parse_on(&damaged, &here("b")).unwrap();
+            assert!(stale.is_of_another_boot(&here("b")) && stale.entries.is_empty());
+        }
+        assert!(Journal::parse_on("{}\n", &here("b")).is_err());
+    }
+
+    #[test]
+    fn the_original_of_an_interrupt_known_by_number_is_that_of_its_vector() {
+        let mut journal = Journal::default();
+        journal.take(Line::Change {
+            setting: Setting::IrqAffinity { irq: 24 },
+            original: "0-3".into(),
+            before: "0-3".into(),
+            to: "2".into(),
+        });
+        let line = r#"{"kind":"irq_affinity","irq":24}"#;
+        assert_eq!(
+            serde_json::to_string(&journal.entries[0].setting).unwrap(),
+            line
+        );
+        let vector = |irq| Setting::VectorAffinity {
+            irq,
+            action: "eth0-rx-0".into(),
+        };
+        assert_eq!(journal.original(&vector(24)), Some("0-3"));
+        assert_eq!(journal.original(&vector(25)), None);
     }
 
     #[test]

@@ -20,3 +20,5 @@ pub mod state;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod watch;
+mod write;

@@ -130,7 +130,7 @@ impl Part {
             Setting::IrqbalanceBans { .. } => Self::Irqbalance,
             Setting::Channels { .. } => Self::Channels,
             Setting::Ring { .. } => Self::Ring,
-            Setting::IrqAffinity { .. } => Self::Vectors,
+            Setting::IrqAffinity { .. } | Setting::VectorAffinity { .. } => Self::Vectors,
             Setting::RpsCpus { .. } => Self::Rps,
             Setting::RpsFlowCount { .. } => Self::Rfs,
             Setting::Process { .. } => Self::Application,

@@ -1,6 +1,7 @@
 //! The settings of this host.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -16,9 +17,10 @@ use crate::{
     model::setting::Setting,
     proc::{
         Roots,
-        cpus::number,
+        cpus::{number, read_list},
         ethtool::{self, DeviceSettings},
         genetlink::GenericNetlink,
+        interrupts::Interrupts,
         netdev::NetDevices,
         netlink::NetlinkError,
         netns,
@@ -90,14 +92,36 @@ impl RealHost {
     }
 }
 
+impl RealHost {
+    /// Names of the handlers of an interrupt; `None` if it has none.
+    fn action(&self, irq: u32) -> Result<Option<String>, String> {
+        let interrupts = Interrupts::read(&self.roots.proc).map_err(|error| error.to_string())?;
+        let row = interrupts.device.get(&irq);
+        Ok(row
+            .map(|row| row.name.clone())
+            .filter(|name| !name.is_empty()))
+    }
+
+    /// The file of an interrupt, if it still is the one that the setting means.
+    fn affinity_file(&self, setting: &Setting, irq: u32) -> Result<PathBuf, SettingError> {
+        if let Setting::VectorAffinity { action, .. } = setting {
+            let now = self.action(irq);
+            let now = now.map_err(|error| SettingError::other(setting, error))?;
+            if now.as_ref() != Some(action) {
+                return Err(SettingError::gone(setting));
+            }
+        }
+        Ok(self.roots.proc.join(format!("irq/{irq}/smp_affinity_list")))
+    }
+}
+
 impl Host for RealHost {
     fn read(&mut self, setting: &Setting) -> Result<String, SettingError> {
         let fail = |error| SettingError::of(setting, "read", error);
         match setting {
             Setting::Sysctl { name } => self.sysctl(name, read).map_err(fail),
-            Setting::IrqAffinity { irq } => {
-                let path = format!("irq/{irq}/smp_affinity_list");
-                read(&self.roots.proc.join(path)).map_err(fail)
+            Setting::IrqAffinity { irq } | Setting::VectorAffinity { irq, .. } => {
+                read(&self.affinity_file(setting, *irq)?).map_err(fail)
             }
             Setting::RpsCpus { .. } | Setting::RpsFlowCount { .. } => {
                 read(&self.queue_file(setting)?).map_err(fail)
@@ -126,9 +150,8 @@ impl Host for RealHost {
         let fail = |error| SettingError::of(setting, format!("write {value}"), error);
         match setting {
             Setting::Sysctl { name } => self.sysctl(name, |path| write(path, value)).map_err(fail),
-            Setting::IrqAffinity { irq } => {
-                let path = format!("irq/{irq}/smp_affinity_list");
-                let written = write(&self.roots.proc.join(path), value);
+            Setting::IrqAffinity { irq } | Setting::VectorAffinity { irq, .. } => {
+                let written = write(&self.affinity_file(setting, *irq)?, value);
                 written.map_err(|error| match error.raw_os_error() {
                     Some(libc::EPERM | libc::EIO) => {
                         let why = format!(
@@ -158,12 +181,21 @@ impl Host for RealHost {
         }
     }
 
+    fn online(&mut self) -> Option<BTreeSet<u32>> {
+        let online = read_list(&self.roots.sys.join("devices/system/cpu/online"));
+        Some(online.ok()?.into_iter().collect())
+    }
+
     fn identify(&mut self, setting: &Setting) -> Setting {
         match setting {
             Setting::Process { pid, name, .. } => Setting::Process {
                 pid: *pid,
                 name: name.clone(),
                 start: process::start(&self.roots.proc, *pid, name),
+            },
+            Setting::IrqAffinity { irq } => match self.action(*irq) {
+                Ok(Some(action)) => Setting::VectorAffinity { irq: *irq, action },
+                _ => setting.clone(),
             },
             other => other.clone(),
         }
@@ -237,5 +269,39 @@ fn ask(
         }
         done => done
             .map_err(|error| SettingError::other(setting, format!("cannot set {value}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_interrupt_with_its_number_is_not_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path();
+        let file = proc.join("irq/24/smp_affinity_list");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "0-3\n").unwrap();
+        let handled_by = |name: &str| {
+            let text = format!("      CPU0\n 24:  7  PCI-MSI 1-edge  {name}\n");
+            fs::write(proc.join("interrupts"), text).unwrap();
+        };
+        let mut host = RealHost::new();
+        host.roots.proc = proc.to_owned();
+        handled_by("eth0-TxRx-0");
+        let number = Setting::IrqAffinity { irq: 24 };
+        let vector = host.identify(&number);
+        let action = "eth0-TxRx-0".to_owned();
+        assert_eq!(vector, Setting::VectorAffinity { irq: 24, action });
+        assert_eq!(host.read(&vector).unwrap(), "0-3");
+        host.write(&vector, "2").unwrap();
+        handled_by("nvme0q1");
+        assert!(host.read(&vector).unwrap_err().is_gone());
+        assert!(host.write(&vector, "1").unwrap_err().is_gone());
+        // Of an old journal, that has only the number.
+        assert!(host.read(&number).unwrap().starts_with('2'));
+        fs::remove_file(proc.join("interrupts")).unwrap();
+        assert!(!host.read(&vector).unwrap_err().is_gone());
     }
 }

@@ -1,14 +1,15 @@
 //! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
 
 use super::{
-    apply::{ApplyError, is_here, load, mark, set},
+    apply::{ApplyError, is_here, load_on, mark},
     fault::{Fault, Interrupted},
-    host::Host,
+    host::{Host, SettingError},
     identity::Identity,
     journal::{Entry, Line},
     state::State,
+    write::{set, settle},
 };
-use crate::model::setting::Setting;
+use crate::{model::setting::Setting, proc::cpus::format_list};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,12 +18,16 @@ pub struct Reverted {
     pub restored: Vec<(Setting, String, String)>,
     /// Settings that had their original value already.
     pub already: Vec<Setting>,
-    /// Settings of a device or process that is gone.
+    /// Settings of a device or process that is gone, or of a device of another network namespace.
     pub gone: Vec<Setting>,
+    /// Left as they are, by force: setting, CPUs of its original value, none of which is online.
+    pub given_up: Vec<(Setting, String)>,
     /// Changed by somebody else since: setting, its value, the one that tracer had left.
     pub foreign: Vec<(Setting, String, String)>,
     /// Could not be restored, and why.
     pub failed: Vec<String>,
+    /// Why the journal still has some that were restored.
+    pub unmarked: Option<String>,
     /// The host was rebooted since: the changes are gone, and so is the journal.
     pub rebooted: bool,
 }
@@ -33,9 +38,25 @@ impl Reverted {
     pub fn is_complete(&self) -> bool {
         self.foreign.is_empty() && self.failed.is_empty()
     }
+
+    /// What is `left` was put back and did not stay.
+    pub(super) fn without(&mut self, left: &[(Setting, SettingError)]) {
+        for (setting, error) in left {
+            self.restored.retain(|(restored, ..)| restored != setting);
+            self.already.retain(|already| already != setting);
+            self.failed.push(error.to_string());
+        }
+    }
+
+    /// Whether the setting was found to be as it originally was, or made so.
+    fn has_original(&self, setting: &Setting) -> bool {
+        let mut restored = self.restored.iter().map(|(restored, ..)| restored);
+        restored.any(|restored| restored == setting) || self.already.contains(setting)
+    }
 }
 
-/// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since.
+/// Restores what the journal has; `None` if nothing is applied. `force`: also over what somebody else has set since, and
+/// without the devices of another network namespace, which are then taken for gone.
 pub fn revert(
     host: &mut impl Host,
     state: &State,
@@ -44,7 +65,7 @@ pub fn revert(
     now_unix_ns: u64,
     fault: &mut Fault,
 ) -> Result<Option<Reverted>, ApplyError> {
-    let Some(journal) = load(state)? else {
+    let Some(journal) = load_on(state, own)? else {
         return Ok(None);
     };
     let mut reverted = Reverted::default();
@@ -54,19 +75,38 @@ pub fn revert(
         if !force {
             is_here(&journal, own)?;
         }
+        let elsewhere = journal.elsewhere(own).is_some();
+        let mut done = Vec::new();
         // Backwards: what was set last may hide what was set before.
         for entry in journal.entries.iter().rev() {
-            if restore(host, entry, force, &mut reverted, fault)? {
-                let line = Line::Restored {
-                    setting: entry.setting.clone(),
-                    time_unix_ns: now_unix_ns,
-                };
-                // A full disk keeps nothing from being restored; the next revert finds it as it was.
-                if let Err(error) = mark(state, &[line]) {
-                    log::warn!("{}: {error}", state.journal().display());
-                }
-                fault.pass()?;
+            if elsewhere && entry.setting.device().is_some() {
+                // A device of that name here is another one.
+                reverted.gone.push(entry.setting.clone());
+                done.push(entry);
+            } else if restore(host, entry, force, &mut reverted, fault)? {
+                done.push(entry);
             }
+        }
+        let back = done
+            .iter()
+            .map(|entry| (&entry.setting, entry.original.as_str()));
+        let back: Vec<_> = back
+            .filter(|(setting, _)| reverted.has_original(setting))
+            .collect();
+        let left = settle(host, &back);
+        reverted.without(&left);
+        done.retain(|entry| left.iter().all(|(setting, _)| *setting != entry.setting));
+        for entry in done {
+            let line = Line::Restored {
+                setting: entry.setting.clone(),
+                time_unix_ns: now_unix_ns,
+            };
+            // A full disk keeps nothing from being restored; the next revert finds it as it was.
+            if let Err(error) = mark(state, &[line]) {
+                let path = state.journal();
+                reverted.unmarked = Some(format!("{}: {error}", path.display()));
+            }
+            fault.pass()?;
         }
     }
     if reverted.is_complete() {
@@ -98,14 +138,31 @@ fn restore(
             return Ok(false);
         }
     };
-    if setting.same(&entry.original, &now) {
+    let online = host.online();
+    let online = online.as_ref();
+    // Where it could also be the new value, the original one is written: it counts again when those CPUs come back.
+    let is_original = setting.same(&entry.original, &now)
+        || setting.same_online(&entry.original, &now, online)
+            && !setting.same(entry.wanted(), &now);
+    if is_original {
         reverted.already.push(setting.clone());
         return Ok(true);
     }
-    if !entry.is_ours(&now) && !force {
+    if !entry.is_ours(&now, online) && !force {
         let foreign = (setting.clone(), now, entry.wanted().to_owned());
         reverted.foreign.push(foreign);
         return Ok(false);
+    }
+    if let Some(cpus) = setting.offline(&entry.original, online) {
+        let cpus = format_list(&cpus);
+        if force {
+            reverted.given_up.push((setting.clone(), cpus));
+        } else {
+            reverted.failed.push(format!(
+                "{setting}: CPU {cpus}, where it was, is offline: bring it online first; --force forgets it"
+            ));
+        }
+        return Ok(force);
     }
     fault.pass()?;
     if let Err(error) = set(host, setting, &entry.original) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    apply::{ApplyError, is_here, load},
+    apply::{ApplyError, is_here, load_on},
     host::Host,
     identity::Identity,
     journal::Begun,
@@ -59,7 +59,7 @@ pub fn status(
     state: &State,
     own: &Identity,
 ) -> Result<Option<Status>, ApplyError> {
-    let Some(journal) = load(state)? else {
+    let Some(journal) = load_on(state, own)? else {
         return Ok(None);
     };
     let rebooted = journal.is_of_another_boot(own);

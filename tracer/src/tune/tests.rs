@@ -1,7 +1,7 @@
 //! Plans applied to a made-up host, interrupted anywhere, and reverted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use super::{
     state::State,
     status::{Standing, status},
 };
-use crate::model::setting::Setting;
+use crate::{analyze::rules::mask, model::setting::Setting, proc::cpus::format_list};
 
 /// Settings in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,14 @@ struct Made {
     /// Written without an error and without an effect, as some drivers do.
     deaf: Option<Setting>,
     read_only: Option<Setting>,
+    /// To write the first sets the second to this.
+    resets: Option<(Setting, Setting, String)>,
+    /// Is deaf after so many writes.
+    tires: Option<(Setting, u32)>,
+    /// Removed by every write: the journal.
+    removes: Option<std::path::PathBuf>,
+    /// CPUs that run; `None`: all.
+    online: Option<BTreeSet<u32>>,
     /// A signal comes when this is written.
     signalled: Option<(Setting, Signal)>,
 }
@@ -63,16 +71,50 @@ impl Host for Made {
         }
         let known = self.values.get_mut(setting);
         let known = known.ok_or_else(|| SettingError::gone(setting))?;
+        if let Some(path) = &self.removes {
+            let _ = std::fs::remove_file(path);
+        }
+        if let Some((of, left)) = &mut self.tires
+            && of == setting
+        {
+            if *left == 0 {
+                return Ok(());
+            }
+            *left -= 1;
+        }
+        let cpus = setting.cpus(value).unwrap_or_default();
+        let left: Vec<u32> = match &self.online {
+            Some(online) => cpus
+                .iter()
+                .copied()
+                .filter(|cpu| online.contains(cpu))
+                .collect(),
+            None => cpus.clone(),
+        };
         *known = match setting {
-            // As the kernel prints it.
-            Setting::RpsCpus { .. } => format!("{value:0>8}"),
+            // As the kernel does it, and prints it.
+            Setting::RpsCpus { .. } => format!("{:0>8}", mask(&left)),
+            Setting::Process { .. } if left.is_empty() => {
+                let error = std::io::Error::from_raw_os_error(libc::EINVAL);
+                return Err(SettingError::of(setting, "write", error));
+            }
+            Setting::Process { .. } if left != cpus => format_list(&left),
             Setting::RpsFlowCount { .. } => match value.parse::<u32>().unwrap() {
                 0 => value.to_owned(),
                 entries => entries.next_power_of_two().to_string(),
             },
             _ => value.to_owned(),
         };
+        if let Some((of, other, to)) = &self.resets
+            && of == setting
+        {
+            self.values.insert(other.clone(), to.clone());
+        }
         Ok(())
+    }
+
+    fn online(&mut self) -> Option<BTreeSet<u32>> {
+        self.online.clone()
     }
 }
 
@@ -254,6 +296,30 @@ fn the_first_original_outlives_a_second_apply() {
 }
 
 #[test]
+fn a_second_plan_keeps_the_bans_of_the_first() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let bans = Setting::IrqbalanceBans { pid: 600 };
+    host.values.insert(bans.clone(), "9".into());
+    let before = host.clone();
+    let banned = |irqs| {
+        let mut plan = plan_of(&before, &[(bans.clone(), irqs)]);
+        plan.steps[0].changes[0].from = None;
+        plan
+    };
+    apply_it(&mut host, &state, &banned("24 25")).unwrap();
+    assert_eq!(host.values[&bans], "9 24 25");
+    let second = apply_it(&mut host, &state, &banned("26")).unwrap();
+    assert_eq!(host.values[&bans], "9 24 25 26");
+    let again = apply_it(&mut host, &state, &banned("24 26")).unwrap();
+    assert_eq!(again.already, std::slice::from_ref(&bans));
+    assert!(withdraw(&mut host, &state, &second).unwrap().is_complete());
+    assert_eq!(host.values[&bans], "9 24 25");
+    assert!(revert_it(&mut host, &state, false).unwrap().is_complete());
+    assert_eq!(host, before);
+}
+
+#[test]
 fn a_plan_that_is_withdrawn_leaves_the_one_before_it() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
@@ -286,6 +352,77 @@ fn a_failure_in_the_middle_is_named_and_everything_is_taken_back() {
         assert!(text.contains("the host is as it was"), "{text}");
         assert_eq!(host, before);
         assert_eq!(load(&state).unwrap(), None);
+    }
+}
+
+/// A ring whose driver gives the vectors other CPUs when it changes.
+fn with_ring() -> (Made, Setting) {
+    let ring = Setting::Ring {
+        device: "eth0".into(),
+    };
+    let mut host = made();
+    host.values.insert(ring.clone(), "512".into());
+    host.resets = Some((ring.clone(), irq(24), "1".into()));
+    (host, ring)
+}
+
+#[test]
+fn what_a_new_ring_undoes_is_restored_once_more() {
+    let (before, ring) = with_ring();
+    let plan = plan_of(&before, &[(ring.clone(), "1024"), (irq(24), "2")]);
+    for withdrawn in [true, false] {
+        let (_directory, state) = directory();
+        let mut host = before.clone();
+        let applied = apply_it(&mut host, &state, &plan).unwrap();
+        assert_eq!(host.values[&irq(24)], "2");
+        let reverted = if withdrawn {
+            withdraw(&mut host, &state, &applied).unwrap()
+        } else {
+            revert_it(&mut host, &state, false).unwrap()
+        };
+        assert!(
+            reverted.is_complete() && reverted.restored.len() == 2,
+            "{reverted:?}"
+        );
+        assert_eq!(host, before);
+        assert_eq!(load(&state).unwrap(), None);
+    }
+    let (_directory, state) = directory();
+    let mut host = before.clone();
+    host.read_only = Some(backlog());
+    let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2"), (backlog(), "9")]);
+    let error = apply_it(&mut host, &state, &plan).unwrap_err().to_string();
+    assert!(
+        error.contains("2 changes before it taken back, the host"),
+        "{error}"
+    );
+    assert_eq!(host.values, before.values);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn what_does_not_stay_restored_is_named_and_kept_in_the_journal() {
+    let (before, ring) = with_ring();
+    let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2")]);
+    for withdrawn in [true, false] {
+        let (_directory, state) = directory();
+        let mut host = before.clone();
+        host.tires = Some((irq(24), 2));
+        let applied = apply_it(&mut host, &state, &plan).unwrap();
+        let reverted = if withdrawn {
+            withdraw(&mut host, &state, &applied).unwrap()
+        } else {
+            revert_it(&mut host, &state, false).unwrap()
+        };
+        let why = reverted.failed.join("\n");
+        assert!(
+            why.contains("irq/24/smp_affinity_list: 0-3 does not stay"),
+            "{why}"
+        );
+        assert_eq!(reverted.restored.len(), 1);
+        let journal = load(&state).unwrap().unwrap();
+        assert_eq!(journal.entries.len(), 1);
+        assert_eq!(journal.original(&irq(24)), Some("0-3"));
     }
 }
 
@@ -350,6 +487,31 @@ fn devices_are_not_taken_for_gone_in_another_network_namespace() {
 }
 
 #[test]
+fn devices_of_another_network_namespace_are_not_written_to_by_force() {
+    let (_directory, state) = directory();
+    let (before, mut there) = (made(), made());
+    let of = |netns| Identity {
+        netns: Some(netns),
+        ..own()
+    };
+    let mut plan = usual(&before);
+    plan.host = of(7);
+    let (stop, mut fault) = (AtomicBool::new(false), Fault::default());
+    apply(&mut there, &state, &plan, &of(7), 1, &stop, &mut fault).unwrap();
+    // The same host, but for a device that has the name here.
+    let mut here = there.clone();
+    here.values.insert(rps(), "0000000f".into());
+    let reverted = revert(&mut here, &state, &of(8), true, 2, &mut fault);
+    let reverted = reverted.unwrap().unwrap();
+    assert_eq!(reverted.gone, [rps()]);
+    assert_eq!(
+        (here.values[&rps()].as_str(), reverted.restored.len()),
+        ("0000000f", 4)
+    );
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
 fn a_failed_second_plan_leaves_the_first_in_force() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
@@ -396,6 +558,29 @@ fn a_host_that_changed_since_the_plan_is_left_alone() {
 }
 
 #[test]
+fn interrupts_are_left_alone_unless_the_plan_is_of_this_boot() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    let bans = Setting::IrqbalanceBans { pid: 600 };
+    host.values.insert(bans.clone(), String::new());
+    let before = host.clone();
+    for (setting, to) in [(irq(24), "2"), (bans, "24")] {
+        let mut plan = plan_of(&host, &[(backlog(), "9"), (setting.clone(), to)]);
+        plan.host.boot_id = None;
+        let error = apply_it(&mut host, &state, &plan).unwrap_err();
+        assert!(matches!(error, ApplyError::OtherBoot(_)), "{error}");
+        assert!(error.to_string().contains(&setting.to_string()), "{error}");
+        plan.host.boot_id = Some("last".into());
+        let error = apply_it(&mut host, &state, &plan).unwrap_err();
+        assert!(matches!(error, ApplyError::OtherHost(_)), "{error}");
+    }
+    assert_eq!(host, before);
+    let mut plan = plan_of(&host, &[(backlog(), "9"), (rps(), "0")]);
+    plan.host.boot_id = None;
+    assert_eq!(apply_it(&mut host, &state, &plan).unwrap().changed.len(), 2);
+}
+
+#[test]
 fn what_somebody_else_changed_is_left_and_named_unless_forced() {
     let (_directory, state) = directory();
     let (before, mut host) = (made(), made());
@@ -411,6 +596,56 @@ fn what_somebody_else_changed_is_left_and_named_unless_forced() {
     assert_eq!(forced.restored.len(), 1);
     assert_eq!(host, before);
     assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn an_original_that_names_an_offline_cpu_is_restored_without_it() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(rps(), "0000000e".into());
+    host.values.insert(redis(), "0-3".into());
+    let plan = plan_of(&host, &[(rps(), "1"), (redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    host.online = Some([0, 1].into());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.is_complete(), "{reverted:?}");
+    assert_eq!(
+        (&host.values[&rps()][..], &host.values[&redis()][..]),
+        ("00000002", "0-1")
+    );
+    assert_eq!(load(&state).unwrap(), None);
+    // What an earlier tracer took for somebody else's.
+    host.online = None;
+    host.values.insert(redis(), "0-3".into());
+    let plan = plan_of(&host, &[(redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    host.online = Some([0, 1].into());
+    host.write(&redis(), "0-3").unwrap();
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert_eq!(reverted.already, [redis()]);
+}
+
+#[test]
+fn an_original_without_an_online_cpu_is_named_and_forgotten_by_force() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(rps(), "0000000c".into());
+    host.values.insert(redis(), "0-3 813=2".into());
+    let plan = plan_of(&host, &[(rps(), "1"), (redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    let applied = host.values.clone();
+    host.online = Some([0, 1].into());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    let why = reverted.failed.join("\n");
+    assert!(why.contains("CPU 2-3, where it was, is offline"), "{why}");
+    assert!(
+        reverted.failed.len() == 2 && reverted.foreign.is_empty(),
+        "{why}"
+    );
+    assert_eq!(load(&state).unwrap().unwrap().entries.len(), 2);
+    let forced = revert_it(&mut host, &state, true).unwrap();
+    assert_eq!(forced.given_up.len(), 2);
+    assert_eq!((load(&state).unwrap(), &host.values), (None, &applied));
 }
 
 #[test]
@@ -447,6 +682,67 @@ fn after_a_reboot_the_journal_is_forgotten_and_nothing_written() {
     assert!(reverted.unwrap().unwrap().rebooted);
     assert_eq!(host, there);
     assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_journal_of_another_boot_blocks_nothing() {
+    let (_directory, state) = directory();
+    let rebooted = Identity {
+        boot_id: Some("next".into()),
+        ..own()
+    };
+    let damage = |state: &State| {
+        apply_it(&mut made(), state, &usual(&made())).unwrap();
+        state.append("\0\0\n").unwrap();
+    };
+    damage(&state);
+    let mut host = made();
+    let error = revert(&mut host, &state, &own(), false, 2, &mut Fault::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("then remove it"), "{error}");
+    assert!(
+        status(&mut host, &state, &rebooted)
+            .unwrap()
+            .unwrap()
+            .rebooted
+    );
+    let reverted = revert(
+        &mut host,
+        &state,
+        &rebooted,
+        false,
+        2,
+        &mut Fault::default(),
+    );
+    assert!(reverted.unwrap().unwrap().rebooted);
+    assert_eq!((load(&state).unwrap(), &host), (None, &made()));
+    damage(&state);
+    let mut plan = usual(&host);
+    plan.host = rebooted.clone();
+    let stop = AtomicBool::new(false);
+    let applied = apply(
+        &mut host,
+        &state,
+        &plan,
+        &rebooted,
+        3,
+        &stop,
+        &mut Fault::default(),
+    );
+    assert!(applied.unwrap().forgot);
+    assert_eq!(load(&state).unwrap().unwrap().entries.len(), 5);
+}
+
+#[test]
+fn that_the_journal_cannot_be_marked_is_told() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    apply_it(&mut host, &state, &usual(&made())).unwrap();
+    host.write(&backlog(), "5000").unwrap();
+    host.removes = Some(state.journal());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.unmarked.unwrap().contains("tune.journal"));
+    assert_eq!((reverted.restored.len(), reverted.foreign.len()), (4, 1));
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn check_plan(plan: &Plan) -> Result<()> {
     for change in plan.changes() {
         let cpus = change.setting.cpus(&change.to).unwrap_or_default();
         match change.setting {
-            Tuned::IrqAffinity { .. } => irqs.extend(cpus),
+            Tuned::IrqAffinity { .. } | Tuned::VectorAffinity { .. } => irqs.extend(cpus),
             Tuned::Process { .. } => application.extend(cpus),
             _ => {}
         }

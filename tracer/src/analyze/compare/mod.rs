@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use tracer_common::{counter::CpuCounters, hist::BUCKETS};
 
 use super::{missed, percentiles::percentiles};
-use crate::model::{
-    finding::{Finding, Severity},
-    report::{HookStatus, Percentiles, Report, SCHEMA},
-    window::Window,
+use crate::{
+    model::{
+        finding::{Finding, Severity},
+        report::{HookStatus, Percentiles, Report, SCHEMA},
+        window::Window,
+    },
+    tune::baseline::MARGIN_PERCENT,
 };
 
 /// Traffic may differ by this factor.
@@ -69,7 +72,7 @@ pub enum Verdict {
     Better,
     /// More.
     Worse,
-    /// As many, but for chance.
+    /// As many, but for chance and a tenth.
     Same,
     /// The two cannot be compared.
     NotComparable,
@@ -346,7 +349,8 @@ fn run(side: Side<'_>, packets: u64) -> Run {
     }
 }
 
-/// Whether drops changed by more than counting them twice would. Losses in the NIC count too: a larger backlog is no
+/// Whether drops changed by more than counting them twice would, and by more than [`MARGIN_PERCENT`]: drops come in
+/// bursts, which differ by more than single packets do. Losses in the NIC count too: a larger backlog is no
 /// cure if the ring then overflows.
 fn verdict(before: &Run, after: &Run) -> Verdict {
     let (Some(b), Some(a)) = (before.drops, after.drops) else {
@@ -359,9 +363,10 @@ fn verdict(before: &Run, after: &Run) -> Verdict {
     let scale = after.packets as f64 / before.packets.max(1) as f64;
     let expected = b * scale;
     let noise = NOISE * (a + b * scale * scale).sqrt();
-    if a > expected + noise {
+    let margin = noise.max(expected * f64::from(MARGIN_PERCENT) / 100.0);
+    if a > expected + margin {
         Verdict::Worse
-    } else if a < expected - noise {
+    } else if a < expected - margin {
         Verdict::Better
     } else {
         Verdict::Same
@@ -381,7 +386,7 @@ fn summary(verdict: Verdict, before: &Run, after: &Run, why: &[String]) -> Strin
     match verdict {
         Verdict::Better => format!("better: {change}"),
         Verdict::Worse => format!("worse: {change}"),
-        Verdict::Same => format!("no difference in losses beyond chance: {change}"),
+        Verdict::Same => format!("no difference in losses beyond chance and a tenth: {change}"),
         Verdict::Unknown => "drops were not traced: nothing to judge by".to_owned(),
         Verdict::NotComparable => format!("not comparable: {}", why.join("; ")),
     }

@@ -72,9 +72,19 @@ fn drops_are_judged_by_packets_and_not_by_time() {
         better.summary
     );
     assert_eq!(
-        compared(&before, &report(1_000_000, 11_000)).verdict,
+        compared(&before, &report(1_000_000, 11_100)).verdict,
         Verdict::Worse
     );
+}
+
+#[test]
+fn a_tenth_more_or_less_of_many_drops_is_no_difference() {
+    let verdict =
+        |drops| compared(&report(10_000_000, 1_000_000), &report(10_000_000, drops)).verdict;
+    assert_eq!(verdict(1_090_000), Verdict::Same);
+    assert_eq!(verdict(910_000), Verdict::Same);
+    assert_eq!(verdict(1_110_000), Verdict::Worse);
+    assert_eq!(verdict(890_000), Verdict::Better);
 }
 
 #[test]

@@ -2,13 +2,18 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -20,16 +25,31 @@ use super::{
 use crate::{
     analyze::rules::threshold::Thresholds,
     cli::{Global, run::duration},
+    host::Capabilities,
     proc::Roots,
     report::{number::of, tune as render},
     tune::{
-        self, apply::Applied, baseline::Baseline, fault::Fault, identity::Identity, load,
-        lock::Lock, plan::Plan, real::RealHost, state::State,
+        self,
+        apply::Applied,
+        baseline::Baseline,
+        fault::Fault,
+        identity::Identity,
+        load,
+        lock::Lock,
+        plan::Plan,
+        real::RealHost,
+        state::State,
+        watch::{self, Judgement},
     },
 };
 
 /// How long to wait for another apply or revert.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a question looks whether a signal came instead of an answer.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 
 /// Arguments of `tracer tune apply`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +62,8 @@ pub(super) struct ApplyArgs {
     #[arg(short, long)]
     yes: bool,
 
-    /// Measure for this time afterwards, and take everything back if more of a million packets are lost than before.
+    /// Measure for this time afterwards, and take everything back if more of a million packets are lost than before, if
+    /// hardly any come any more, or if that cannot be measured.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     watch: Option<Duration>,
 
@@ -53,7 +74,8 @@ pub(super) struct ApplyArgs {
 /// Arguments of `tracer tune revert`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RevertArgs {
-    /// Also where somebody else has changed the value since.
+    /// Also where somebody else has changed the value since; what cannot be restored here (devices of another network
+    /// namespace, places on CPUs that are offline) is forgotten.
     #[arg(long)]
     force: bool,
 }
@@ -61,6 +83,10 @@ pub(super) struct RevertArgs {
 /// `tracer tune apply`.
 pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     need_root("tune apply")?;
+    if args.watch.is_some() {
+        // Before anything is changed that could not be watched then.
+        Capabilities::check()?;
+    }
     let state = State::from_env();
     let asks = !args.yes;
     let from_stdin = args
@@ -70,10 +96,25 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     if asks && (from_stdin || !io::stdin().is_terminal()) {
         return Err(Refused("no terminal to ask on: give --yes".to_owned()).into());
     }
-    let plan = match &args.plan {
-        Some(path) => load::plan(path)?,
+    // A plan may come from a pipe, and to wait for it can be interrupted; from then on a signal ends this in order.
+    let given = args
+        .plan
+        .as_ref()
+        .map(|path| load::plan(path))
+        .transpose()?;
+    let stop = signals()?;
+    let plan = match given {
+        Some(plan) => plan,
         None => args.what.plan(&args.what.measured()?)?,
     };
+    if args.watch.is_some() && plan.baseline.scope.is_some_and(|scope| scope.restricted) {
+        return Err(Refused(
+            "--watch measures all devices, and this plan rests on a run with --interface: measure without it, or apply \
+             without --watch"
+                .to_owned(),
+        )
+        .into());
+    }
     if asks || args.plan.is_none() {
         print(&render::plan(&plan, &style(global)))?;
     }
@@ -81,7 +122,7 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
         say("nothing to apply");
         return Ok(ExitCode::SUCCESS);
     }
-    if asks && !agreed(&plan)? {
+    if asks && !agreed(&plan, &stop)? {
         say("nothing was changed");
         return Ok(ExitCode::from(1));
     }
@@ -89,13 +130,19 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     let own = Identity::own(&Roots::default());
     let mut host = RealHost::new();
     let mut fault = Fault::from_env("apply");
-    let stop = signals()?;
     let now = now_unix_ns();
     let applied = tune::apply::apply(&mut host, &state, &plan, &own, now, &stop, &mut fault)?;
     // That nobody reads it is no reason not to watch.
     let printed = print(&render::applied(&applied, &style(global)));
     let status = match args.watch {
-        Some(time) if !applied.changed.is_empty() => watched(&plan, &applied, &state, time, global),
+        Some(time) if !applied.changed.is_empty() => {
+            let after = if stop.load(Ordering::Relaxed) {
+                Err(anyhow!("stopped by a signal"))
+            } else {
+                measure(time, &Thresholds::default()).map(|report| Baseline::of(&report))
+            };
+            watched(&plan, &applied, &state, after, global)
+        }
         _ => Ok(ExitCode::SUCCESS),
     };
     printed.and(status)
@@ -110,53 +157,64 @@ fn signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn agreed(plan: &Plan) -> Result<bool> {
+fn agreed(plan: &Plan, stop: &AtomicBool) -> Result<bool> {
+    let changes = of(plan.changes().count() as u64, "change");
     let mut err = io::stderr().lock();
-    write!(
-        err,
-        "Make {} now? [y/N] ",
-        of(plan.changes().count() as u64, "change")
-    )?;
-    err.flush()?;
+    let asked = write!(err, "Make {changes} now? [y/N] ").and_then(|()| err.flush());
+    if asked.is_err() {
+        // Who does not see the question has not agreed.
+        return Ok(false);
+    }
+    let mut stdin = io::stdin().lock();
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    if has_answer(stdin.as_fd(), stop) {
+        stdin.read_line(&mut answer)?;
+    } else {
+        let _ = writeln!(err);
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Measures, and takes this plan's changes back if it got worse.
+/// Waits until there is something to read; false if a signal comes first.
+fn has_answer(input: BorrowedFd<'_>, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Relaxed) {
+        let mut input = [PollFd::new(&input, PollFlags::IN)];
+        match poll(&mut input, Some(&LOOK)) {
+            // Without a line to wait for, reading tells.
+            Ok(1..) => return !stop.load(Ordering::Relaxed),
+            Err(error) if error != rustix::io::Errno::INTR => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Takes this plan's changes back if it got worse since, or if that cannot be told.
 fn watched(
     plan: &Plan,
     applied: &Applied,
     state: &State,
-    time: Duration,
+    after: Result<Baseline>,
     global: Global,
 ) -> Result<ExitCode> {
-    let report = match measure(time, &Thresholds::default()) {
-        Ok(report) => report,
-        Err(error) => bail!(
-            "{error:#}; the changes stay, judged by nobody: tracer tune revert takes them back"
-        ),
-    };
-    let after = Baseline::of(&report);
-    say(&format!("before: {}", render::losses(&plan.baseline)));
-    say(&format!("after: {}", render::losses(&after)));
-    match plan.baseline.is_worse(&after) {
-        Some(false) => Ok(ExitCode::SUCCESS),
-        None => {
-            say("too few packets to judge: the changes stay");
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(true) => {
-            let n = applied.changed.len() as u64;
-            say(&format!(
-                "more is lost than before: taking {} back",
-                of(n, "change")
-            ));
-            let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
-            print(&render::reverted(&reverted, &style(global)))?;
-            Ok(ExitCode::from(1))
-        }
+    if let Ok(after) = &after {
+        say(&format!("before: {}", render::losses(&plan.baseline)));
+        say(&format!("after: {}", render::losses(after)));
     }
+    let known = after.as_ref().map_err(|error| format!("{error:#}"));
+    let why = match watch::judge(&plan.baseline, known) {
+        Judgement::Stay => return Ok(ExitCode::SUCCESS),
+        Judgement::Unknown(why) => {
+            say(&format!("{why}: the changes stay"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Judgement::Back(why) => why,
+    };
+    let n = applied.changed.len() as u64;
+    say(&format!("{why}: taking {} back", of(n, "change")));
+    let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
+    print(&render::reverted(&reverted, &style(global)))?;
+    after.map(|_| ExitCode::from(1))
 }
 
 /// `tracer tune revert`.
@@ -178,10 +236,42 @@ fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Res
         print("nothing is applied\n")?;
         return Ok(ExitCode::SUCCESS);
     };
+    if let Some(why) = reverted
+        .unmarked
+        .as_ref()
+        .filter(|_| !reverted.is_complete())
+    {
+        say(&format!(
+            "cannot mark in the journal what is restored: {why}"
+        ));
+    }
     print(&render::reverted(&reverted, &style(global)))?;
     Ok(if reverted.is_complete() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_no_answer() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| has_answer(reader.as_fd(), &stop));
+            // That nobody answers in the meantime is no answer either.
+            thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+            assert!(!asked.join().unwrap());
+        });
+        writer.write_all(b"y\n").unwrap();
+        assert!(!has_answer(reader.as_fd(), &stop));
+        assert!(has_answer(reader.as_fd(), &AtomicBool::new(false)));
+    }
 }

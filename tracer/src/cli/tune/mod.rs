@@ -14,7 +14,7 @@ use std::{
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Global, terminal};
+use super::{Global, print, terminal};
 use crate::{host::CannotRun, report::Style};
 
 pub(super) use plan::Refused;
@@ -64,13 +64,6 @@ fn style(global: Global) -> Style {
         color: terminal::color(global.color),
         unicode: terminal::unicode(),
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
 }
 
 /// On stderr; that nobody reads it is no reason to stop.

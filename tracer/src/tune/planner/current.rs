@@ -11,7 +11,7 @@ pub(super) fn current(topology: &Topology, setting: &Setting) -> Option<String> 
     let queue = |device: &str, queue: &u32| topology.devices.get(device)?.rx_queues.get(queue);
     match setting {
         Setting::Sysctl { name } => topology.sysctls.get(name).cloned(),
-        Setting::IrqAffinity { irq } => {
+        Setting::IrqAffinity { irq } | Setting::VectorAffinity { irq, .. } => {
             let affinity = &topology.irqs.get(irq)?.affinity;
             (!affinity.is_empty()).then(|| format_list(affinity))
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::device;
+use super::{device, named};
 use crate::{
     analyze::rules::{Case, placed},
     model::setting::Setting,
@@ -34,7 +34,7 @@ pub(super) fn draw(plan: &mut Plan, case: Case<'_>) {
         {
             continue;
         }
-        let then = after(&to, &Setting::IrqAffinity { irq: *irq });
+        let then = after(&to, &named(host, &Setting::IrqAffinity { irq: *irq }));
         marks.add('I', placed(vector), then);
     }
     for name in &devices {

@@ -166,23 +166,24 @@ impl Draft<'_> {
     fn step(&mut self, advice: &Advice, asks: &str) {
         let mut changes = Vec::new();
         for change in &advice.changes {
-            if self.taken.contains(&change.setting) {
+            let setting = named(self.topology, &change.setting);
+            if self.taken.contains(&setting) {
                 continue;
             }
-            let cpus = change.setting.cpus(&change.to).unwrap_or_default();
+            let cpus = setting.cpus(&change.to).unwrap_or_default();
             if let Some(cpu) = cpus.iter().find(|cpu| !self.online.contains(cpu)) {
-                let note = format!("{} is left: CPU {cpu} is offline", change.setting);
+                let note = format!("{setting} is left: CPU {cpu} is offline");
                 self.plan.notes.push(note);
                 continue;
             }
-            self.taken.insert(change.setting.clone());
-            let from = current(self.topology, &change.setting);
+            self.taken.insert(setting.clone());
+            let from = current(self.topology, &setting);
             let is_so = from
                 .as_ref()
-                .is_some_and(|from| change.setting.same(from, &change.to));
+                .is_some_and(|from| setting.same(from, &change.to));
             if !is_so {
                 changes.push(Planned {
-                    setting: change.setting.clone(),
+                    setting,
                     from,
                     to: change.to.clone(),
                 });
@@ -231,10 +232,7 @@ impl Draft<'_> {
     /// CPUs that interrupts and RPS get.
     fn busy(&self) -> BTreeSet<u32> {
         let of_packets = self.plan.changes().filter(|change| {
-            matches!(
-                change.setting,
-                Setting::IrqAffinity { .. } | Setting::RpsCpus { .. }
-            )
+            change.setting.irq().is_some() || matches!(change.setting, Setting::RpsCpus { .. })
         });
         of_packets
             .filter_map(|change| change.setting.cpus(&change.to))
@@ -266,10 +264,7 @@ impl Draft<'_> {
         let pinned = self
             .plan
             .changes()
-            .filter_map(|change| match change.setting {
-                Setting::IrqAffinity { irq } => Some(irq),
-                _ => None,
-            });
+            .filter_map(|change| change.setting.irq());
         let pinned: BTreeSet<u32> = pinned
             .filter(|irq| !daemon.banned_irqs.contains(irq))
             .collect();
@@ -340,8 +335,23 @@ impl Draft<'_> {
 
 /// The device that a setting is about.
 fn device<'a>(topology: &'a Topology, setting: &'a Setting) -> Option<&'a str> {
+    match setting.irq() {
+        Some(irq) => topology.irqs.get(&irq)?.device.as_deref(),
+        None => setting.device(),
+    }
+}
+
+/// `setting`, of an interrupt with its handlers as far as they are known.
+fn named(topology: &Topology, setting: &Setting) -> Setting {
+    let handlers = |irq| Some(&topology.irqs.get(irq)?.name).filter(|name| !name.is_empty());
     match setting {
-        Setting::IrqAffinity { irq } => topology.irqs.get(irq)?.device.as_deref(),
-        _ => setting.device(),
+        Setting::IrqAffinity { irq } => handlers(irq).map_or_else(
+            || setting.clone(),
+            |name| Setting::VectorAffinity {
+                irq: *irq,
+                action: name.clone(),
+            },
+        ),
+        _ => setting.clone(),
     }
 }

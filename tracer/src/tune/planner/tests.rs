@@ -57,11 +57,10 @@ fn parts(plan: &Plan) -> Vec<Part> {
 }
 
 fn vectors(plan: &Plan) -> Vec<(u32, String)> {
-    let moved = plan.changes().filter_map(|change| match change.setting {
-        Setting::IrqAffinity { irq } => Some((irq, change.to.clone())),
-        _ => None,
-    });
-    moved.collect()
+    let moved = plan.changes();
+    moved
+        .filter_map(|change| Some((change.setting.irq()?, change.to.clone())))
+        .collect()
 }
 
 fn application(plan: &Plan) -> Option<Vec<u32>> {
@@ -111,6 +110,33 @@ fn the_incident_is_cured_in_the_order_of_the_write_up() {
         ..Style::default()
     };
     insta::assert_snapshot!(render::plan(&plan, &style));
+}
+
+#[test]
+fn a_vector_is_planned_for_with_its_handler() {
+    let (report, mut host) = incident();
+    for (irq, vector) in &mut host.irqs {
+        vector.name = format!("eth0-TxRx-{irq}");
+    }
+    let plan = planned(&report, &host);
+    let vectors: Vec<&Setting> = plan
+        .changes()
+        .map(|change| &change.setting)
+        .filter(|setting| setting.irq().is_some())
+        .collect();
+    let is_named = |setting: &&Setting| match setting {
+        Setting::VectorAffinity { irq, action } => *action == format!("eth0-TxRx-{irq}"),
+        _ => false,
+    };
+    assert!(
+        !vectors.is_empty() && vectors.iter().all(is_named),
+        "{vectors:?}"
+    );
+    let moved = plan
+        .cpus
+        .iter()
+        .filter(|cell| cell.before.contains('I') != cell.after.contains('I'));
+    assert!(moved.count() > 0, "the map shows where they go");
 }
 
 #[test]
