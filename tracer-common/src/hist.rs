@@ -13,9 +13,9 @@ pub const BUCKETS: usize = ((MAX_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
 /// Position of the highest set bit of each byte.
 static LOG2: [u8; 256] = {
     let mut table = [0; 256];
-    let mut byte = 1;
+    let mut byte = 2;
     while byte < 256 {
-        table[byte] = (byte as u32).ilog2() as u8;
+        table[byte] = table[byte / 2] + 1;
         byte += 1;
     }
     table
