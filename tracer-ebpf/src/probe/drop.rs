@@ -149,12 +149,17 @@ fn line_of<'a>(
     dev: *const u8,
 ) -> Option<&'a mut DropLine> {
     let dev = address(dev, &mut counters.device_address);
-    let hash = seen.location ^ dev ^ u64::from(seen.target_cpu) << 32;
+    let hash = seen.location
+        ^ dev
+        ^ u64::from(seen.target_cpu) << 32
+        ^ u64::from(seen.protocol) << 20
+        ^ u64::from(seen.reason) << 4;
     at(lines, hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60)
 }
 
 /// Whether `line` counts what was `seen`, as far as can be told without a look at the device: that this address is the
-/// device's was seen in this jiffy. A device that goes lets a grace period of RCU pass before its memory is another's.
+/// device's was seen in this jiffy. Of a device that moves to another namespace, or whose memory becomes another's, within
+/// one jiffy, what is left of that jiffy's drops counts for where it was.
 #[inline(always)]
 fn is_of(line: &DropLine, seen: &Seen, dev: *const u8) -> bool {
     // SAFETY: a valid reference; volatile, for another program may interrupt this one and write.
@@ -184,7 +189,7 @@ fn confirm(line: &mut DropLine, dev: *const u8) {
 fn has_key(line: &DropLine, key: &DropKey) -> bool {
     // SAFETY: a key is 32 bytes without padding, aligned to 8. Volatile, or the compiler compares smaller pieces.
     let words = |key: *const DropKey| unsafe { core::ptr::read_volatile(key.cast::<[u64; 4]>()) };
-    words(&raw const line.key) == words(key)
+    key.location != 0 && words(&raw const line.key) == words(key)
 }
 
 /// Makes a free line that of `key`, for the drops to come. A program that interrupts this one, before 6.1, sees that a

@@ -23,12 +23,13 @@ const NOT_POLLED: u64 = 0;
 
 #[inline(always)]
 pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
-    let raised_ns = core::mem::take(&mut counters.net_rx_raised_ns);
+    let raised_ns = counters.net_rx_raised_ns;
     // What gets this far was not refused: a later drop of the same packet is no drop of the backlog.
     counters.backlog_skb = 0;
     let mut known_wait_ns = UNKNOWN_NS;
-    // A raise after `time_ns` was read, by an interrupt in between, is not the one that this run serves.
+    // A raise after `time_ns` was read, by an interrupt in between, is one that the next run serves.
     if raised_ns != 0 && raised_ns <= time_ns {
+        counters.net_rx_raised_ns = 0;
         let wait_ns = time_ns - raised_ns;
         known_wait_ns = wait_ns;
         raise_to(&mut counters.net_rx_wait_max_ns, wait_ns);

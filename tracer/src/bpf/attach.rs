@@ -66,7 +66,9 @@ impl Programs {
         // A wrong guess costs a second load of the object, a few ms.
         let result = loop {
             let layout = &layouts[guess.index()];
-            let ebpf = object::load(&mut loader, layout, start.log)?;
+            let mut ebpf = object::load(&mut loader, layout, start.log)?;
+            let settings = ebpf.map_mut(".bss").context("the object has no .bss")?;
+            Array::try_from(settings)?.set(0, PodSettings(start.settings), 0)?;
             let mut attempt = Attempt::new(ebpf, start, layout.0, &btf);
             match attempt.attach_all(guess) {
                 Some(better) => guess = better,
@@ -101,7 +103,7 @@ impl Programs {
     pub fn set(&mut self, settings: Settings) -> Result<()> {
         self.settings
             .set(0, PodSettings(settings), 0)
-            .context("cannot write map SETTINGS")
+            .context("cannot write the global SETTINGS")
     }
 
     /// Starts to print the programs' log lines through crate `log`; the future never ends.
@@ -304,8 +306,7 @@ impl<'a> Attempt<'a> {
             }
         }
         let settings = take(&mut self.ebpf, ".bss")?;
-        let mut settings = Array::try_from(settings)?;
-        settings.set(0, PodSettings(start.settings), 0)?;
+        let settings = Array::try_from(settings)?;
         let details = Details::new(take(&mut self.ebpf, "EVENTS")?)?;
         let counters = Counters::new(&mut self.ebpf, &self.layout, start.possible.clone())?;
         Ok((

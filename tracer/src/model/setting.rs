@@ -91,6 +91,13 @@ pub struct Change {
     pub to: String,
 }
 
+/// Whether two lists of handlers, as /proc/interrupts prints them, have one in common: a shared line gains and loses some.
+#[must_use]
+pub fn share_a_handler(one: &str, other: &str) -> bool {
+    one.split(", ")
+        .any(|name| other.split(", ").any(|of| of == name))
+}
+
 impl Setting {
     /// A sysctl.
     #[must_use]
@@ -328,6 +335,13 @@ fn threads_are(known: &[&str], now: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_line_that_gains_a_handler_is_still_the_same_interrupt() {
+        assert!(share_a_handler("ehci_hcd:usb1", "ehci_hcd:usb1, eth0"));
+        assert!(!share_a_handler("eth0-rx-0", "eth0-rx-1"));
+        assert!(!share_a_handler("nvme0q1", "eth0, nvme0q10"));
+    }
 
     fn process() -> Setting {
         Setting::Process {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{baseline::Baseline, identity::Identity};
-use crate::model::setting::Setting;
+use crate::model::setting::{Setting, share_a_handler};
 
 /// Version of the meaning of the lines.
 const SCHEMA: u32 = 1;
@@ -276,12 +276,19 @@ impl Journal {
     #[must_use]
     pub fn original(&self, setting: &Setting) -> Option<&str> {
         let of = |setting: &Setting| self.entries.iter().find(|entry| entry.setting == *setting);
-        let by_number = || {
-            of(&Setting::IrqAffinity {
-                irq: setting.irq()?,
-            })
+        let of_irq = || {
+            let irq = setting.irq()?;
+            let is_it = |known: &&Entry| match (&known.setting, setting) {
+                (
+                    Setting::VectorAffinity { action, .. },
+                    Setting::VectorAffinity { action: now, .. },
+                ) => share_a_handler(action, now),
+                _ => true,
+            };
+            let mut entries = self.entries.iter();
+            entries.find(|known| known.setting.irq() == Some(irq) && is_it(known))
         };
-        let entry = of(setting).or_else(by_number)?;
+        let entry = of(setting).or_else(of_irq)?;
         Some(&entry.original)
     }
 }

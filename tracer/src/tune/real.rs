@@ -14,7 +14,7 @@ use super::{
     irqbalance, process,
 };
 use crate::{
-    model::setting::Setting,
+    model::setting::{Setting, share_a_handler},
     proc::{
         Roots,
         cpus::{number, read_list},
@@ -107,7 +107,8 @@ impl RealHost {
         if let Setting::VectorAffinity { action, .. } = setting {
             let now = self.action(irq);
             let now = now.map_err(|error| SettingError::other(setting, error))?;
-            if now.as_ref() != Some(action) {
+            // A device that is down has no handler, and its vectors come back as they were.
+            if now.is_some_and(|now| !share_a_handler(&now, action)) {
                 return Err(SettingError::gone(setting));
             }
         }

@@ -381,7 +381,7 @@ impl Job<'_> {
     fn run(&self) -> MachineResult {
         let mut sum = MachineResult::default();
         let mut task = self.task.clone();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let failed = |error: anyhow::Error| {
                 let failure = MachineResult {
                     failure: Some(format!("{error:#}")),
@@ -389,7 +389,7 @@ impl Job<'_> {
                 };
                 (failure, None)
             };
-            let (result, aborted) = self.boot(&task).unwrap_or_else(failed);
+            let (result, aborted) = self.boot(&task, attempt).unwrap_or_else(failed);
             sum = sum.and(result);
             let Some(Aborted { why, left }) = aborted else {
                 return sum;
@@ -409,14 +409,21 @@ impl Job<'_> {
         sum
     }
 
-    fn boot(&self, task: &Task) -> Result<(MachineResult, Option<Aborted>)> {
+    /// The files of a machine stay when another takes its place.
+    fn boot(&self, task: &Task, attempt: u32) -> Result<(MachineResult, Option<Aborted>)> {
         let &Self {
             kernel,
             tools,
             accelerator,
             ..
         } = self;
-        let at = |extension: &str| PathBuf::from(format!("{}.{extension}", self.files.display()));
+        let attempt = match attempt {
+            0 => String::new(),
+            n => format!("-boot{}", n + 1),
+        };
+        let at = |extension: &str| {
+            PathBuf::from(format!("{}{attempt}.{extension}", self.files.display()))
+        };
         let (initramfs, console, results) = (at("cpio"), at("console"), at("results"));
         initramfs::write(&initramfs, kernel, tools, self.binaries, task)?;
         let igb = kernel

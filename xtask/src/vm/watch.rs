@@ -212,6 +212,7 @@ pub fn run(
         return Ok((watch.finish(began.elapsed(), machine.console), None));
     };
     let left = watch.booted.then(|| watch.left());
+    watch.warn_of_stalls();
     let mut result = watch.result;
     result.seconds = began.elapsed().as_secs_f64();
     result.aborts = 1;
@@ -243,6 +244,12 @@ impl Watch {
     fn stalled_boot(&self) -> Option<String> {
         let line = self.stalled.first().filter(|_| !self.booted)?;
         Some(format!("the boot stalled: {line}"))
+    }
+
+    fn warn_of_stalls(&mut self) {
+        if let Some(line) = self.stalled.first() {
+            self.result.warnings.push(format!("stalled: {line}"));
+        }
     }
 
     /// The machine fell silent with a scenario, which has failed. Those after it can do nothing for it.
@@ -337,9 +344,7 @@ impl Watch {
 
     fn finish(mut self, at: Duration, console: &Path) -> MachineResult {
         self.result.seconds = at.as_secs_f64();
-        if let Some(line) = self.stalled.first() {
-            self.result.warnings.push(format!("stalled: {line}"));
-        }
+        self.warn_of_stalls();
         let failure = if let Some(line) = self.broken.take() {
             Some(format!("the kernel broke: {line}"))
         } else if self.hung {

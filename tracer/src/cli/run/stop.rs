@@ -31,17 +31,30 @@ impl Drop for Actions {
 }
 
 impl Stop {
+    /// Asks once; a second signal ends the process.
     pub(in crate::cli) fn new() -> Result<Self> {
+        Self::of(true)
+    }
+
+    /// Asks only: there is something to take back before the end.
+    pub(in crate::cli) fn patient() -> Result<Self> {
+        Self::of(false)
+    }
+
+    fn of(may_end: bool) -> Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
         let mut actions = Actions::default();
         let mut on = |kind: SignalKind| {
             let number = kind.as_raw_value();
-            let end = flag::register_conditional_shutdown(number, INTERRUPTED, again.clone());
-            end.map(|id| actions.0.push(id))
-                .and_then(|()| flag::register(number, again.clone()))
-                .map(|id| actions.0.push(id))
-                .and_then(|()| signal(kind))
-                .context("cannot install a signal handler")
+            let mut register = || {
+                if may_end {
+                    let end = flag::register_conditional_shutdown;
+                    actions.0.push(end(number, INTERRUPTED, again.clone())?);
+                    actions.0.push(flag::register(number, again.clone())?);
+                }
+                signal(kind)
+            };
+            register().context("cannot install a signal handler")
         };
         Ok(Self {
             interrupt: on(SignalKind::interrupt())?,

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     analyze::rules::threshold::Thresholds,
-    cli::{Global, run::duration},
+    cli::{
+        Global,
+        run::{Stop, duration},
+    },
     host::Capabilities,
     proc::Roots,
     report::{number::of, tune as render},
@@ -139,7 +142,8 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
             let after = if stop.load(Ordering::Relaxed) {
                 Err(anyhow!("stopped by a signal"))
             } else {
-                measure(time, &Thresholds::default()).map(|report| Baseline::of(&report))
+                measure(time, &Thresholds::default(), Stop::patient)
+                    .map(|report| Baseline::of(&report))
             };
             watched(&plan, &applied, &state, after, global)
         }

@@ -19,18 +19,26 @@ const DROP_SITES: u32 = 4096;
 /// CPUs that go and come back are looked for this often.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Measures for `duration`; an error if somebody stops it before.
-pub(super) fn measure(duration: Duration, thresholds: &Thresholds) -> Result<Report> {
+/// Measures for `duration`; an error if somebody stops it before. `stop` says how.
+pub(super) fn measure(
+    duration: Duration,
+    thresholds: &Thresholds,
+    stop: fn() -> Result<Stop>,
+) -> Result<Report> {
     Capabilities::check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(watch(duration, thresholds))
+    runtime.block_on(watch(duration, thresholds, stop))
 }
 
-async fn watch(duration: Duration, thresholds: &Thresholds) -> Result<Report> {
-    let mut stop = Stop::new()?;
+async fn watch(
+    duration: Duration,
+    thresholds: &Thresholds,
+    stop: fn() -> Result<Stop>,
+) -> Result<Report> {
+    let mut stop = stop()?;
     let options = Options {
         interfaces: Vec::new(),
         kinds: Vec::new(),

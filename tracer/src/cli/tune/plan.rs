@@ -16,7 +16,7 @@ use crate::{
     cli::{
         Global,
         recording::{self, Whole},
-        run::duration,
+        run::{Stop, duration},
     },
     model::{report::Report, topology::Topology},
     proc::{Roots, cpus::number},
@@ -125,7 +125,7 @@ impl What {
     pub(super) fn measured(&self) -> Result<Report> {
         let ns = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
         say(&format!("measuring for {}", span(ns)));
-        measure(self.duration, &self.thresholds(&BTreeMap::new()))
+        measure(self.duration, &self.thresholds(&BTreeMap::new()), Stop::new)
     }
 
     /// The plan for it.
