@@ -248,8 +248,8 @@ fn single_runs(seen: &Bracket) -> Result<()> {
         run_ns: u64,
         wait_ns: u64,
     }
-    // Exact, or the end of its bucket if a longer one came before the window.
-    let is_max = |counted: u64, exact: u64| counted >= exact && counted <= exact + exact / 16 + 1;
+    // Exact, or the end of its bucket, an eighth of it wide, if a longer one came before the window.
+    let is_max = |counted: u64, exact: u64| counted >= exact && counted <= exact + exact / 8 + 1;
     let outcome = &seen.outcome;
     ensure!(
         outcome.summary.losses.ring_full == 0,
