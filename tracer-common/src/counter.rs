@@ -93,7 +93,7 @@ pub struct CpuCounters {
     pub backlog_skb: u64,
     /// Kernel side only: 1 inside a `NET_RX` run.
     pub in_net_rx: u32,
-    /// Kernel side only: 1 if that is ksoftirqd.
+    /// Kernel side only: 1 if `known_task` is ksoftirqd.
     pub known_is_ksoftirqd: u32,
     /// Pads to 8 bytes.
     pub reserved: u32,

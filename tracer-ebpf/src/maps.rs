@@ -58,8 +58,8 @@ pub(crate) fn this_cpu() -> Option<(u32, &'static mut PerCpu)> {
     // SAFETY: the helper has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: a map value lives as long as the program. Programs that interrupt each other on one
-    // CPU write different fields, but those of drops: see `drop::add` and `drop::claim`. Polls, with bottom halves off, and
-    // IRQ handlers do not nest.
+    // CPU write different fields, but those of drops: see `drop::add` and `drop::claim`. IRQ handlers do not nest,
+    // nor do polls, with bottom halves off, but for those of netpoll in a hard IRQ: before 6.1 a count of theirs may be lost.
     let per_cpu = unsafe { CPUS.get_ptr_mut(cpu)?.as_mut()? };
     Some((cpu, per_cpu))
 }

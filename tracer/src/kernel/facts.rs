@@ -236,6 +236,12 @@ mod tests {
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
         assert!(facts.has_net_rx_action);
         assert!(!facts.has_enqueue_to_backlog);
+        assert!(!facts.guards_tracepoints);
+        let mut guarding = Writer::default();
+        guarding.refer(kind::FUNC, "bpf_prog_inc_misses_counter", 0);
+        let bytes = guarding.finish();
+        let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
+        assert!(facts.guards_tracepoints);
     }
 
     #[test]

@@ -297,6 +297,10 @@ mod tests {
         assert_eq!(vector, Setting::VectorAffinity { irq: 24, action });
         assert_eq!(host.read(&vector).unwrap(), "0-3");
         host.write(&vector, "2").unwrap();
+        handled_by("");
+        assert!(host.read(&vector).is_ok(), "its device is down");
+        handled_by("ehci_hcd:usb1, eth0-TxRx-0");
+        assert!(host.read(&vector).is_ok(), "a shared line");
         handled_by("nvme0q1");
         assert!(host.read(&vector).unwrap_err().is_gone());
         assert!(host.write(&vector, "1").unwrap_err().is_gone());

@@ -664,33 +664,32 @@ fn after_a_reboot_the_journal_is_forgotten_and_nothing_written() {
     let (_directory, state) = directory();
     let mut host = made();
     apply_it(&mut host, &state, &usual(&made())).unwrap();
-    let rebooted = Identity {
-        boot_id: Some("next".into()),
-        ..own()
-    };
+    let rebooted = after_a_boot();
     let there = host.clone();
     let told = status(&mut host, &state, &rebooted).unwrap().unwrap();
     assert!(told.rebooted);
-    let reverted = revert(
-        &mut host,
-        &state,
-        &rebooted,
-        false,
-        2,
-        &mut Fault::default(),
-    );
-    assert!(reverted.unwrap().unwrap().rebooted);
+    assert!(forgets(&mut host, &state, &rebooted));
     assert_eq!(host, there);
     assert_eq!(load(&state).unwrap(), None);
+}
+
+fn after_a_boot() -> Identity {
+    Identity {
+        boot_id: Some("next".into()),
+        ..own()
+    }
+}
+
+/// Whether a revert says that the host was rebooted.
+fn forgets(host: &mut Made, state: &State, own: &Identity) -> bool {
+    let reverted = revert(host, state, own, false, 2, &mut Fault::default());
+    reverted.unwrap().unwrap().rebooted
 }
 
 #[test]
 fn a_damaged_journal_of_another_boot_blocks_nothing() {
     let (_directory, state) = directory();
-    let rebooted = Identity {
-        boot_id: Some("next".into()),
-        ..own()
-    };
+    let rebooted = after_a_boot();
     let damage = |state: &State| {
         apply_it(&mut made(), state, &usual(&made())).unwrap();
         state.append("\0\0\n").unwrap();
@@ -706,15 +705,7 @@ fn a_damaged_journal_of_another_boot_blocks_nothing() {
             .unwrap()
             .rebooted
     );
-    let reverted = revert(
-        &mut host,
-        &state,
-        &rebooted,
-        false,
-        2,
-        &mut Fault::default(),
-    );
-    assert!(reverted.unwrap().unwrap().rebooted);
+    assert!(forgets(&mut host, &state, &rebooted));
     assert_eq!((load(&state).unwrap(), &host), (None, &made()));
     damage(&state);
     let mut plan = usual(&host);

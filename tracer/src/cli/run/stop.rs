@@ -77,6 +77,16 @@ mod tests {
 
     use super::*;
 
+    /// Were it not patient, the second would end this process.
+    #[tokio::test]
+    async fn a_patient_one_lets_no_signal_end_the_process() {
+        let mut stop = Stop::patient().unwrap();
+        for _ in 0..2 {
+            raise(SignalKind::interrupt().as_raw_value()).unwrap();
+        }
+        stop.wait().await;
+    }
+
     /// Were it still registered, the second would end this process.
     #[tokio::test]
     async fn once_dropped_no_signal_ends_the_process() {
