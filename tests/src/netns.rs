@@ -5,9 +5,10 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     net::Ipv4Addr,
     os::unix::fs::MetadataExt as _,
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -65,6 +66,11 @@ impl Netns {
     /// Deletes it now; it lives on while a process is inside.
     pub fn delete(self) -> Result<()> {
         self.deleted.undo()
+    }
+
+    /// Runs one `ip` inside for several command lines: under emulation a process is dear.
+    pub fn ip_batch(&self, lines: &[String]) -> Result<()> {
+        ip_batch(&["-n", &self.name], lines)
     }
 
     /// Runs `ip` inside.
@@ -198,35 +204,48 @@ impl Pair {
             ),
         ];
         for (netns, device, own, peer, peer_mac) in ends {
-            netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
-            netns.ip(&["link", "set", device, "up"])?;
-            netns.ip(&[
-                "neighbour",
-                "replace",
-                &peer.to_string(),
-                "lladdr",
-                peer_mac,
-                "dev",
-                device,
-                "nud",
-                "permanent",
+            netns.ip_batch(&[
+                format!("address add {own}/24 dev {device}"),
+                format!("link set {device} up"),
+                knows(device, peer, peer_mac),
             ])?;
         }
         Ok(pair)
     }
 }
 
-fn ip(args: &[&str]) -> Result<()> {
-    let output = Command::new("ip")
-        .args(args)
-        .output()
+/// Command line of `ip` that tells a namespace the MAC address behind `address`, so that nothing has to ask for it.
+#[must_use]
+pub fn knows(device: &str, address: Ipv4Addr, mac: &str) -> String {
+    format!("neighbour replace {address} lladdr {mac} dev {device} nud permanent")
+}
+
+/// Runs `ip`.
+pub fn ip(args: &[&str]) -> Result<()> {
+    run(Command::new("ip").args(args), &args.join(" "), "")
+}
+
+/// Runs one `ip` with `args` for several command lines, up to the first that fails.
+pub fn ip_batch(args: &[&str], lines: &[String]) -> Result<()> {
+    let text = lines.join("\n");
+    let mut command = Command::new("ip");
+    command.args(args).args(["-batch", "-"]);
+    run(&mut command, &text, &text)
+}
+
+fn run(command: &mut Command, what: &str, input: &str) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .context("cannot start `ip` (package iproute2)")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may have ended before it read all: its status tells.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`ip {}`: {}",
-        args.join(" "),
-        said.trim()
-    );
+    ensure!(output.status.success(), "`ip {what}`: {}", said.trim());
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! The VM's network cards: two and a small one, wired to each other, known by their MAC addresses.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, thread, time::Duration};
+use std::{fs, net::Ipv4Addr, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     kernel::{self, gained},
-    netns::Netns,
+    netns::{Netns, ip, ip_batch, knows},
     setting, wait,
 };
 
@@ -102,11 +102,9 @@ impl Wire {
             (&wire.sender, Self::SENDER_DEVICE, Self::SENDER),
             (&wire.receiver, Self::RECEIVER_DEVICE, Self::RECEIVER),
         ];
-        for (netns, device, own) in ends {
-            take(netns, device)?;
-            netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
-        }
-        wire.up()?;
+        take(ends.map(|(netns, device, _)| (netns, device)))?;
+        let addresses = ends.map(|(_, device, own)| format!("address add {own}/24 dev {device}"));
+        wire.up_after(addresses)?;
         // A card keeps what an earlier scenario set.
         wire.steer(0)?;
         for (netns, device, _) in ends {
@@ -123,6 +121,11 @@ impl Wire {
 
     /// Brings both cards up, whatever they are, and waits until they hear each other.
     pub fn up(&self) -> Result<()> {
+        self.up_after([const { String::new() }; 2])
+    }
+
+    /// The same after a command line of `ip` in the namespace of each.
+    fn up_after(&self, first: [String; 2]) -> Result<()> {
         let ends = [
             (
                 &self.sender,
@@ -137,15 +140,24 @@ impl Wire {
                 SENDER_MAC,
             ),
         ];
-        for (netns, device, peer, peer_mac) in ends {
-            netns.ip(&["link", "set", device, "up"])?;
+        for ((netns, device, peer, peer_mac), first) in ends.into_iter().zip(first) {
             // Going down, a device forgets its neighbours.
-            know(netns, device, peer, peer_mac)?;
+            let known = knows(device, peer, peer_mac);
+            netns.ip_batch(&[first, format!("link set {device} up"), known])?;
         }
         for (netns, device, ..) in ends {
             carrier(netns, device)?;
         }
         Ok(())
+    }
+
+    /// Gives the sender the addresses of further hosts.
+    pub fn be_many(&self, hosts: impl Iterator<Item = Ipv4Addr>) -> Result<()> {
+        let device = Self::SENDER_DEVICE;
+        let lines: Vec<_> = hosts
+            .map(|host| format!("address add {host}/24 dev {device}"))
+            .collect();
+        self.sender.ip_batch(&lines)
     }
 
     /// Steers the packets of every receiving queue to the CPUs of `mask` (RPS).
@@ -233,29 +245,15 @@ impl Wire {
     }
 }
 
-/// Moves a card into a namespace; the one that it was in before may still be on its way out.
-pub fn take(netns: &Netns, device: &str) -> Result<()> {
+/// Moves cards into namespaces; those that they were in before may still be on their way out.
+pub fn take<const N: usize>(cards: [(&Netns, &str); N]) -> Result<()> {
+    let path = |device| PathBuf::from(format!("/sys/class/net/{device}"));
     wait::until("the network card is here", Duration::from_secs(30), || {
-        let path = PathBuf::from(format!("/sys/class/net/{device}"));
-        Ok(path.exists().then_some(()))
+        let here = cards.iter().all(|(_, device)| path(device).exists());
+        Ok(here.then_some(()))
     })?;
-    ip(&["link", "set", device, "netns", netns.name()])
-}
-
-/// Tells a namespace the MAC address behind `address`, so that nothing has to ask for it.
-pub fn know(netns: &Netns, device: &str, address: Ipv4Addr, mac: &str) -> Result<()> {
-    let address = address.to_string();
-    netns.ip(&[
-        "neighbour",
-        "replace",
-        &address,
-        "lladdr",
-        mac,
-        "dev",
-        device,
-        "nud",
-        "permanent",
-    ])
+    let lines = cards.map(|(netns, device)| format!("link set {device} netns {}", netns.name()));
+    ip_batch(&[], &lines)
 }
 
 /// Waits until a card hears another.
@@ -277,16 +275,4 @@ pub struct Vector {
     pub name: String,
     /// The queue.
     pub queue: u32,
-}
-
-fn ip(args: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(args).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`ip {}`: {}",
-        args.join(" "),
-        said.trim()
-    );
-    Ok(())
 }

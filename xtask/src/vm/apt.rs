@@ -16,15 +16,18 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where this machine's own sources name no mirror of Debian.
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
-/// One release, with its package lists fetched.
+/// One release, or several, with their package lists fetched.
 #[derive(Debug)]
 pub struct Release {
     directory: PathBuf,
+    /// The last of the suites.
+    preferred: Option<String>,
 }
 
 impl Release {
-    /// Fetches the package lists of `suite` into `directory`.
-    pub fn fetch(suite: &str, directory: &Path) -> Result<Self> {
+    /// Fetches the package lists of `suites`, divided by blanks, into `directory`. What is in more than one of them is
+    /// taken from the last.
+    pub fn fetch(suites: &str, directory: &Path) -> Result<Self> {
         for name in ["sources", "lists/partial", "cache/archives/partial"] {
             let path = directory.join(name);
             fs::create_dir_all(&path)
@@ -32,16 +35,17 @@ impl Release {
         }
         let mirror = mirror(&own_sources());
         let source = format!(
-            "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
+            "Types: deb\nURIs: {mirror}\nSuites: {suites}\nComponents: main\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
         );
         fs::write(directory.join("sources/debian.sources"), source)?;
         // Nothing is installed, so that whatever a package depends on is downloaded, too.
         fs::write(directory.join("status"), "")?;
         let release = Self {
             directory: directory.to_owned(),
+            preferred: suites.split_ascii_whitespace().last().map(str::to_owned),
         };
         command::run(release.apt("apt-get").args(["-qq", "update"]))
-            .with_context(|| format!("cannot fetch the package lists of Debian {suite}"))?;
+            .with_context(|| format!("cannot fetch the package lists of Debian {suites}"))?;
         Ok(release)
     }
 
@@ -60,6 +64,9 @@ impl Release {
         option("Dir::State::status", &at("status"));
         option("Dir::Cache", &at("cache"));
         option("APT::Architecture", "amd64");
+        if let Some(suite) = &self.preferred {
+            option("APT::Default-Release", suite);
+        }
         option("APT::Install-Recommends", "false");
         option("APT::Update::Error-Mode", "any");
         option("Acquire::Languages", "none");

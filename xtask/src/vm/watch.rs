@@ -207,7 +207,7 @@ pub fn run(
     });
     let died = died
         .or_else(|| watch.stalled_boot())
-        .or_else(|| watch.hung_scenario(began.elapsed()));
+        .or_else(|| watch.silence(began.elapsed()));
     let Some(why) = died else {
         return Ok((watch.finish(began.elapsed(), machine.console), None));
     };
@@ -252,10 +252,15 @@ impl Watch {
         }
     }
 
-    /// The machine fell silent with a scenario, which has failed. Those after it can do nothing for it.
-    fn hung_scenario(&mut self, at: Duration) -> Option<String> {
+    /// The machine fell silent. A scenario that ran has failed; those after it can do nothing for it, and a boot that
+    /// hangs says nothing about any. What happens while the power goes off does not matter.
+    fn silence(&mut self, at: Duration) -> Option<String> {
+        if !self.hung || self.done {
+            return None;
+        }
         let why = format!("silent for {} s", SILENCE_LIMIT.as_secs());
-        (self.hung && self.fail_running(&why, at)).then_some(why)
+        self.fail_running(&why, at);
+        Some(why)
     }
 
     /// Fails the scenario that runs; false if there is none.
@@ -347,8 +352,6 @@ impl Watch {
         self.warn_of_stalls();
         let failure = if let Some(line) = self.broken.take() {
             Some(format!("the kernel broke: {line}"))
-        } else if self.hung {
-            Some(format!("silent for {} s", SILENCE_LIMIT.as_secs()))
         } else if !self.booted {
             Some("did not boot".to_owned())
         } else if !self.done {
@@ -459,13 +462,24 @@ mod tests {
     #[test]
     fn a_machine_that_falls_silent_fails_its_scenario_and_leaves_the_others() {
         let mut watch = told(&[BOOT, START_A]);
-        assert_eq!(watch.hung_scenario(Duration::from_secs(70)), None);
+        assert_eq!(watch.silence(Duration::from_secs(70)), None);
         watch.hung = true;
-        let why = watch.hung_scenario(Duration::from_secs(70));
+        let why = watch.silence(Duration::from_secs(70));
         assert_eq!(why.as_deref(), Some("silent for 60 s"));
         assert_eq!(watch.left(), ["b"]);
         assert_eq!(watch.result.failed_scenarios(), ["a"]);
-        assert_eq!(watch.hung_scenario(Duration::from_secs(70)), None);
+    }
+
+    #[test]
+    fn a_boot_that_falls_silent_is_done_again_and_a_power_off_that_hangs_is_an_end() {
+        let mut booting = told(&[]);
+        booting.hung = true;
+        assert!(booting.silence(Duration::from_secs(60)).is_some());
+        assert_eq!(booting.result.failed_scenarios(), [""; 0]);
+        let mut ended = told(&[BOOT, START_A, PASS_A, PASS_B, r#"{"kind":"end"}"#]);
+        ended.hung = true;
+        assert_eq!(ended.silence(Duration::from_secs(60)), None);
+        assert_eq!(ended.finish(Duration::ZERO, Path::new("c")).failure, None);
     }
 
     #[test]

@@ -46,11 +46,7 @@ fn healthy() -> Result<()> {
     let wire = Wire::new()?;
     // Before 5.12 the sending card's softirqs are this host's, too.
     let _ = poll_sender_by_threads(&wire);
-    for index in 0..SOURCES {
-        let address = format!("{}/24", nic::source(index));
-        wire.sender
-            .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
-    }
+    wire.be_many((0..SOURCES).map(nic::source))?;
     let socket = wire
         .receiver
         .run(|| UdpSocket::bind((Wire::RECEIVER, PORT)))??;

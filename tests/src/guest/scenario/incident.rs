@@ -117,11 +117,7 @@ impl Incident {
         let qdisc = Setting::change("/proc/sys/net/core/default_qdisc", "pfifo_fast")?;
         let wire = Wire::new()?;
         poll_sender_by_threads(&wire)?;
-        for index in 0..SOURCES {
-            let address = format!("{}/24", source(index));
-            wire.sender
-                .ip(&["address", "add", &address, "dev", Wire::SENDER_DEVICE])?;
-        }
+        wire.be_many((0..SOURCES).map(source))?;
         let redis = redis(&wire)?;
         let socket = wire
             .receiver

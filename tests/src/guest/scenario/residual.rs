@@ -11,7 +11,7 @@ use crate::{
     flood::Flood,
     kept,
     kernel::device_statistic,
-    netns::Netns,
+    netns::{Netns, knows},
     scenario::{Need, note},
     tracer::Tracer,
     wait::quiet,
@@ -30,11 +30,13 @@ const PACKETS: u64 = 500;
 
 fn unseen() -> Result<()> {
     let netns = Netns::new("ifb")?;
-    netns.ip(&["link", "add", DEVICE, "type", "ifb"])?;
-    netns.ip(&["address", "add", "10.77.2.1/24", "dev", DEVICE])?;
-    netns.ip(&["link", "set", DEVICE, "up"])?;
     let to = [10, 77, 2, 2].into();
-    crate::guest::nic::know(&netns, DEVICE, to, "02:77:00:00:02:02")?;
+    netns.ip_batch(&[
+        format!("link add {DEVICE} type ifb"),
+        format!("address add 10.77.2.1/24 dev {DEVICE}"),
+        format!("link set {DEVICE} up"),
+        knows(DEVICE, to, "02:77:00:00:02:02"),
+    ])?;
     let dropped = || device_statistic(&netns, DEVICE, "rx_dropped");
     let before = dropped()?;
     let tracer = Tracer::start(Some(&netns), &[])?;

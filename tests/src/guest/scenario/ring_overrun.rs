@@ -17,10 +17,10 @@ use super::{Scenario, need_nic, net_rx::slow_down};
 use crate::{
     findings,
     flood::Flood,
-    guest::nic::{SMALL_DEVICE, SMALL_MAC, Wire, carrier, know, take},
+    guest::nic::{SMALL_DEVICE, SMALL_MAC, Wire, carrier, take},
     kept,
     kernel::device_statistic,
-    netns::Netns,
+    netns::{Netns, knows},
     scenario::{Need, Skip, note},
     tracer::Tracer,
     wait::quiet,
@@ -120,10 +120,12 @@ fn delivered(socket: &UdpSocket) -> Result<u64> {
 
 /// The small card in a namespace of its own, with an address that the sender knows.
 fn attach(wire: &Wire, receiver: &Netns) -> Result<()> {
-    take(receiver, SMALL_DEVICE)?;
-    let address = format!("{ADDRESS}/24");
-    receiver.ip(&["address", "add", &address, "dev", SMALL_DEVICE])?;
-    receiver.ip(&["link", "set", SMALL_DEVICE, "up"])?;
-    know(&wire.sender, Wire::SENDER_DEVICE, ADDRESS, SMALL_MAC)?;
+    take([(receiver, SMALL_DEVICE)])?;
+    receiver.ip_batch(&[
+        format!("address add {ADDRESS}/24 dev {SMALL_DEVICE}"),
+        format!("link set {SMALL_DEVICE} up"),
+    ])?;
+    let known = knows(Wire::SENDER_DEVICE, ADDRESS, SMALL_MAC);
+    wire.sender.ip_batch(&[known])?;
     carrier(receiver, SMALL_DEVICE)
 }
