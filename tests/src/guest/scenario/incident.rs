@@ -502,7 +502,7 @@ impl Load {
     /// Both kinds of traffic were there.
     pub(super) fn flowed(&self) -> Result<()> {
         ensure!(
-            self.sent >= self.pace.datagrams / 4
+            self.sent >= self.pace.datagrams / 8
                 && self.rx_packets >= self.sent / 2
                 && self.commands >= 40,
             "too little traffic: {self}"

@@ -44,6 +44,8 @@ const OTHER_PORT: u16 = 7124;
 const PACKETS: u64 = 6_000;
 const RATE: u32 = 4_000;
 const WARM_UP: u64 = 200;
+/// Below the threads that handle interrupts on a kernel with PREEMPT_RT: those are to run, and `NET_RX` is to wait.
+const PRIORITY: &str = "49";
 const THE_CPU: u32 = 2;
 const SENDING_CPU: usize = 1;
 
@@ -111,7 +113,7 @@ fn rival(wire: &Wire) -> Result<Process> {
     let mut command = Command::new("chrt");
     let cpu = THE_CPU.to_string();
     command
-        .args(["-f", "50", "taskset", "-c", &cpu])
+        .args(["-f", PRIORITY, "taskset", "-c", &cpu])
         .args(["sh", "-c", "while :; do :; done"])
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::null())
