@@ -215,7 +215,10 @@ impl<'a> Path<'a> {
                 format!("some of them of {names}")
             });
         }
-        words.iter().map(|words| format!(", {words}")).collect()
+        if words.is_empty() {
+            return String::new();
+        }
+        format!(", {}", words.join(", "))
     }
 
     /// Other CPUs take a part.
