@@ -53,7 +53,8 @@ Examples:
   tracer explain CPU_BACKLOG                       what a drop reason, rule, column or hook means
   sudo tracer tune plan --app redis-server         what to change about it
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing),
+Exit status: 0 done, 1 failed, 2 wrong usage,
+3 this host cannot do it (the message names what is missing),
 10 more is lost than before (compare --fail-on-worse).
 
 Text that is piped or redirected is as wide as COLUMNS says, else 80 columns.";
