@@ -180,6 +180,7 @@ fn topology(shape: Shape) -> Topology {
             .collect(),
         // Every field by name: one that is new has to be recorded, too.
         host_sysctls: ["net.core.setting_1".to_owned()].into(),
+        netns: None,
         irqbalance: Some(Irqbalance {
             pid: 600,
             ..Irqbalance::default()

@@ -28,7 +28,18 @@ fn help_has_examples_and_the_exit_statuses() {
     let text = stdout(&output);
     assert!(text.contains("Examples:"), "{text}");
     assert!(text.contains("sudo tracer run --duration 10s"), "{text}");
-    assert!(text.contains("Exit status:"), "{text}");
+    let (_, statuses) = text.split_once("Exit status:").expect("it has them");
+    for status in [
+        "0 done",
+        "1 failed",
+        "2 wrong usage",
+        "3 this host",
+        "10 more",
+    ] {
+        assert!(statuses.contains(status), "{status}: {statuses}");
+    }
+    assert!(statuses.contains("--fail-on-worse"), "{statuses}");
+    assert!(statuses.contains("COLUMNS"), "{statuses}");
 }
 
 #[test]
@@ -85,9 +96,17 @@ fn explain_needs_no_privileges_and_takes_any_spelling() {
         assert!(stdout(&output).starts_with("CPU_BACKLOG (drop reason)"));
     }
     let all = stdout(&tracer(&["explain"]));
-    for name in ["single-cpu", "squeezed", "netfilter", "SOCKET_RCVBUFF"] {
+    for name in [
+        "single-cpu",
+        "squeezed",
+        "netfilter",
+        "SOCKET_RCVBUFF",
+        "napi_poll",
+    ] {
         assert!(all.contains(name), "{all}");
     }
+    let hook = stdout(&tracer(&["explain", "softirq_entry"]));
+    assert!(hook.starts_with("softirq_entry (hook)"), "{hook}");
     let thresholds = stdout(&tracer(&["explain", "thresholds"]));
     assert!(thresholds.contains("softirq-busy=85 %"), "{thresholds}");
 }

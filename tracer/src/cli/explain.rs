@@ -16,9 +16,9 @@ use crate::{
 /// Arguments of `tracer explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A rule (single-cpu), a drop reason (CPU_BACKLOG), a column (squeezed), a stage, or 'thresholds'; case, - and _ do
-    /// not matter. Without it, all that can be explained.
-    #[arg(value_name = "RULE|REASON|COLUMN")]
+    /// A rule (single-cpu), a drop reason (CPU_BACKLOG), a column (squeezed), a stage, a hook (softirq_entry), or
+    /// 'thresholds'; case, - and _ do not matter. Without it, all that can be explained.
+    #[arg(value_name = "RULE|REASON|COLUMN|HOOK")]
     name: Option<String>,
 }
 

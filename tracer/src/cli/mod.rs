@@ -50,10 +50,14 @@ Examples:
   sudo tracer run --format json --duration 1m      one JSON object a line
   sudo tracer run --record before.trec             keep it; tracer report before.trec tells it again
   sudo tracer doctor                               what works on this host
-  tracer explain CPU_BACKLOG                       what a drop reason, rule or column means
+  tracer explain CPU_BACKLOG                       what a drop reason, rule, column or hook means
   sudo tracer tune plan --app redis-server         what to change about it
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 this host cannot do it (the message names what is missing).";
+Exit status: 0 done, 1 failed, 2 wrong usage,
+3 this host cannot do it (the message names what is missing),
+10 more is lost than before (compare --fail-on-worse).
+
+Text that is piped or redirected is as wide as COLUMNS says, else 80 columns.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -65,7 +69,7 @@ enum Command {
     Report(report::Args),
     /// Tell whether a change helped: two recordings, by their traffic; no privileges needed.
     Compare(compare::Args),
-    /// Say what a rule, a drop reason, a column or a stage means, and what usually causes it.
+    /// Say what a rule, a drop reason, a column, a stage or a hook means, and what usually causes it.
     Explain(explain::Args),
     /// Plan what to change, apply it, take it back.
     Tune(tune::Args),

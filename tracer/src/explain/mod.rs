@@ -1,6 +1,7 @@
-//! A few lines on every rule, column, stage, threshold, common drop reason and other word of the report.
+//! A few lines on every rule, column, stage, hook, threshold, common drop reason and other word of the report.
 
 mod columns;
+mod hooks;
 mod reasons;
 mod rules;
 mod stages;
@@ -19,6 +20,8 @@ pub enum Kind {
     Column,
     /// A stage of the receive path.
     Stage,
+    /// A place in the kernel where tracer counts.
+    Hook,
     /// Another word of the text report.
     Word,
 }
@@ -51,6 +54,7 @@ pub fn topics() -> impl Iterator<Item = &'static Topic> {
         reasons::TOPICS,
         columns::TOPICS,
         stages::TOPICS,
+        hooks::TOPICS,
         words::TOPICS,
     ];
     tables.into_iter().flatten()
@@ -132,6 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         analyze::{benign::is_benign, rules::RULES},
+        bpf::HOOKS,
         model::report::Stage,
         report,
     };
@@ -181,6 +186,16 @@ mod tests {
             let words = crate::analyze::stage::words(stage);
             assert!(has(Kind::Stage, words), "{words}");
         }
+    }
+
+    #[test]
+    fn every_hook_has_an_entry_and_every_entry_is_a_hook() {
+        for hook in HOOKS {
+            assert!(has(Kind::Hook, hook.name), "{}", hook.name);
+        }
+        let entries = topics().filter(|topic| topic.kind == Kind::Hook);
+        assert_eq!(entries.count(), HOOKS.len());
+        assert!(!has(Kind::Hook, "softirq"));
     }
 
     #[test]

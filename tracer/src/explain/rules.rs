@@ -14,7 +14,8 @@ pub(super) const TOPICS: &[Topic] = &[
     rule(
         "single-cpu",
         "One CPU does nearly all of NET_RX and softirqs leave it no room (thresholds net-rx-share, softirq-busy), or it loses \
-         packets and every vector or RPS mask points to it. Usual cause: the default affinity, or a mask somebody set to 1. \
+         packets and every vector or RPS mask points to it: more than a burst's (refused-rate, refused-floor), and where it \
+         was hardly busy (nearly-idle) ten times as many; a tenfold loss is critical. Usual cause: the default affinity, or a mask somebody set to 1. \
          Several queues on one CPU: spread the vectors, one a physical core on the NIC's node. Fewer queues than CPUs: RPS. As \
          many queues as CPUs: RPS only steers again. One flow: neither can split it. \
          Source: Documentation/networking/scaling.rst.",

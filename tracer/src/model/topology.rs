@@ -20,6 +20,10 @@ pub struct Topology {
     /// Of these, those that only the host's own network namespace can change, where tracer runs in another.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub host_sysctls: BTreeSet<String>,
+    /// Name under /run/netns of the network namespace that tracer ran in, which has the devices and the other settings;
+    /// absent where it has none, as the host's own. Summary only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
     /// Length of a jiffy, ns, in which the kernel measures `netdev_budget_usecs`.

@@ -27,6 +27,7 @@ pub fn list(style: &Style) -> String {
         (Kind::Rule, "Rules"),
         (Kind::Column, "Columns"),
         (Kind::Stage, "Stages"),
+        (Kind::Hook, "Hooks"),
         (Kind::Word, "Other words"),
         (Kind::Reason, "Drop reasons"),
     ];
@@ -64,6 +65,7 @@ fn singular(kind: Kind) -> &'static str {
         Kind::Reason => "drop reason",
         Kind::Column => "column",
         Kind::Stage => "stage",
+        Kind::Hook => "hook",
         Kind::Word => "word of the report",
     }
 }

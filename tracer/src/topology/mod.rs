@@ -114,6 +114,7 @@ pub fn gather(roots: &Roots, known: Known, asked: &Asked) -> Topology {
         irqs,
         sysctls: settings.values,
         host_sysctls: settings.of_host,
+        netns: None,
         irqbalance: irqbalance::read(&roots.proc),
         tick_ns: None,
         hypervisor: hypervisor::read(roots),

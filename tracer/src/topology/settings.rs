@@ -28,8 +28,13 @@ const WHOLE_HOST: [&str; 10] = [
     "net.ipv4.udp_mem",
 ];
 
-/// For all namespaces alike, and read-only in all but the host's own.
-const SHOWN_ONLY: &str = "net.netfilter.nf_conntrack_max";
+/// For all namespaces alike, and read-only in all but the host's own, where these show them at all: the socket buffers
+/// since 6.12 (`sysctl_core_net_init`).
+const SHOWN_ONLY: [&str; 3] = [
+    "net.netfilter.nf_conntrack_max",
+    "net.core.rmem_max",
+    "net.core.rmem_default",
+];
 
 /// What [`read`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,19 +50,18 @@ pub struct Settings {
 pub fn read(roots: &Roots) -> Settings {
     let mut settings = values(roots, OWN);
     let here = values(roots, WHOLE_HOST);
+    let is_all = here.len() == WHOLE_HOST.len();
+    settings.extend(here);
     let mut of_host = BTreeSet::new();
-    if here.len() < WHOLE_HOST.len() {
+    if !is_all {
         // Also for those that no namespace has: the kernel may have been built without.
         let there = netns::in_init_netns(roots, |roots| Some(values(roots, WHOLE_HOST)));
         let there = there.unwrap_or_default();
-        let elsewhere = there.keys().filter(|name| !here.contains_key(*name));
-        of_host.extend(elsewhere.cloned());
-        if !of_host.is_empty() && settings.contains_key(SHOWN_ONLY) {
-            of_host.insert(SHOWN_ONLY.to_owned());
+        of_host = only_of_host(&settings, &there);
+        for (name, value) in there {
+            settings.entry(name).or_insert(value);
         }
-        settings.extend(there);
     }
-    settings.extend(here);
     let missing: Vec<_> = OWN
         .into_iter()
         .chain(WHOLE_HOST)
@@ -70,6 +74,21 @@ pub fn read(roots: &Roots) -> Settings {
         values: settings,
         of_host,
     }
+}
+
+/// What only the host's own network namespace can change, if that is not the one that has `here`: what `there` alone is
+/// shown, or read-only here.
+fn only_of_host(
+    here: &BTreeMap<String, String>,
+    there: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let elsewhere = there.keys().filter(|name| !here.contains_key(*name));
+    let mut only: BTreeSet<String> = elsewhere.cloned().collect();
+    if !only.is_empty() {
+        let shown = SHOWN_ONLY.into_iter().map(str::to_owned);
+        only.extend(shown.filter(|name| here.contains_key(name)));
+    }
+    only
 }
 
 fn values<const N: usize>(roots: &Roots, names: [&str; N]) -> BTreeMap<String, String> {
@@ -106,5 +125,23 @@ mod tests {
         assert_eq!(settings.len(), 2);
         assert_eq!(settings["net.core.rmem_max"], "212992");
         assert_eq!(settings["net.ipv4.tcp_rmem"], "4096\t131072\t6291456");
+    }
+
+    #[test]
+    fn what_another_namespace_shows_read_only_is_changed_in_the_hosts() {
+        let with = |names: &[&str]| -> BTreeMap<String, String> {
+            let named = |name: &&str| ((*name).to_owned(), "1".to_owned());
+            names.iter().map(named).collect()
+        };
+        let backlog = "net.core.netdev_max_backlog";
+        let here = with(&["net.core.rmem_max", "net.core.somaxconn"]);
+        let there = with(&["net.core.rmem_max", backlog]);
+        let only = only_of_host(&here, &there);
+        assert_eq!(
+            only.iter().collect::<Vec<_>>(),
+            [backlog, "net.core.rmem_max"]
+        );
+        // The host's own namespace shows nothing that this one does not: it is this one.
+        assert!(only_of_host(&there, &there).is_empty());
     }
 }

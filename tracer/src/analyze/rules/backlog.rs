@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     case::{Case, doubled, is_full_backlog, share},
-    command::{in_netns, mask, rx_queues, sysctl},
+    command::{in_netns, is_netns_name, mask, rx_queues, sysctl},
     found::{Found, NOTHING, Verdict, With as _, step},
     plan::{cores, placed, plan, widen},
     threshold::Key,
 };
 use crate::{
-    analyze::names::is_index,
+    analyze::{answer::named, names::is_index},
     model::{
         finding::Advice,
         report::{Cpu, Drop},
@@ -145,10 +145,24 @@ fn summary(case: Case<'_>, refused: &BTreeMap<u32, u64>, all: u64, path: &Path<'
 
 /// How packets got to the backlog.
 struct Path<'a> {
-    /// Device and its namespace, those with most packets first.
-    devices: Vec<(&'a str, Option<&'a str>)>,
+    /// Those with most packets first.
+    sources: Vec<Source<'a>>,
+}
+
+/// A device whose packets came to the backlog.
+struct Source<'a> {
+    device: &'a str,
+    netns: Option<&'a str>,
     /// RPS steers them: a mask says so, or the drops were executed on other CPUs. `None`: neither is known.
     rps: Option<bool>,
+}
+
+impl Source<'_> {
+    /// An index says nothing without its namespace.
+    fn name(&self) -> String {
+        let netns = self.netns.filter(|_| is_index(self.device));
+        named(self.device, netns)
+    }
 }
 
 impl<'a> Path<'a> {
@@ -162,59 +176,55 @@ impl<'a> Path<'a> {
                 }
             }
         }
-        let points_there = |device: &str| {
-            let nic = case.host.devices.get(device)?;
-            let mut queues = nic.rx_queues.values();
-            Some(queues.any(|queue| queue.rps_cpus.iter().any(|cpu| refused.contains_key(cpu))))
-        };
         if devices.is_empty() {
-            let named = case.host.devices.keys().map(String::as_str);
-            let named =
-                named.filter(|name| case.received(name) > 0 && points_there(name) == Some(true));
-            devices = named.map(|name| (name, None)).collect();
-        }
-        let mut executed = drops.iter().flat_map(|drop| &drop.per_cpu);
-        let crossed = executed.any(|(cpu, n)| *n > 0 && !refused.contains_key(cpu))
-            || drops.iter().any(|drop| {
-                let mut targets = drop.per_target_cpu.iter().flatten();
-                targets.any(|(cpu, n)| *n > 0 && !drop.per_cpu.contains_key(cpu))
+            let here = case.host.devices.keys().map(String::as_str);
+            let here = here.filter(|name| {
+                case.received(name) > 0 && points_there(case, name, refused) == Some(true)
             });
-        let masked = devices
-            .iter()
-            .any(|(name, netns)| netns.is_none() && points_there(name) == Some(true));
-        let seen = devices
-            .iter()
-            .all(|(name, netns)| netns.is_none() && case.host.devices.contains_key(*name));
-        let traced = drops.iter().all(|drop| drop.per_target_cpu.is_some());
-        let rps = if crossed || masked {
-            Some(true)
-        } else if !devices.is_empty() && (seen || traced) {
-            Some(false)
-        } else {
-            None
+            devices = here.map(|name| (name, None)).collect();
+        }
+        let source = |(device, netns): (&'a str, Option<&'a str>)| Source {
+            device,
+            netns,
+            rps: is_steered(case, device, netns, drops, refused),
         };
-        Self { devices, rps }
+        Self {
+            sources: devices.into_iter().map(source).collect(),
+        }
     }
 
     fn words(&self) -> String {
-        let Some((name, _)) = self.devices.first() else {
-            return String::new();
+        let those = |rps: Option<bool>| {
+            let mut those = self.sources.iter().filter(move |source| source.rps == rps);
+            let first = those.next()?;
+            let more = match those.count() {
+                0 => String::new(),
+                n => format!(" and {}", of(n as u64, "other device")),
+            };
+            Some(format!("{}{more}", first.name()))
         };
-        let more = match self.devices.len() {
-            1 => String::new(),
-            n => format!(" and {}", of(n as u64 - 1, "other device")),
-        };
-        match self.rps {
-            Some(true) => format!(", steered there by RPS of {name}{more}"),
-            Some(false) => format!(", put there by {name}{more} without RPS"),
-            None => format!(", of {name}{more}"),
+        let begin = [
+            those(Some(true)).map(|names| format!("steered there by RPS of {names}")),
+            those(Some(false)).map(|names| format!("put there by {names} without RPS")),
+        ];
+        let mut words: Vec<String> = begin.into_iter().flatten().collect();
+        if let Some(names) = those(None) {
+            words.push(if words.is_empty() {
+                format!("of {names}")
+            } else {
+                format!("some of them of {names}")
+            });
         }
+        if words.is_empty() {
+            return String::new();
+        }
+        format!(", {}", words.join(", "))
     }
 
     /// Other CPUs take a part.
     fn advise(&self, case: Case<'_>, refused: &BTreeMap<u32, u64>) -> Vec<Advice> {
         let full: Vec<u32> = refused.keys().copied().collect();
-        let Some((device, netns)) = self.devices.first() else {
+        let Some(Source { device, netns, rps }) = self.sources.first() else {
             return vec![step(
                 "Find the device whose packets fill the backlog, and set its RPS mask",
                 "kfree_skb did not tell, and no RPS mask here names this CPU",
@@ -233,7 +243,7 @@ impl<'a> Path<'a> {
         if targets.is_empty() {
             return Vec::new();
         }
-        let why = match self.rps {
+        let why = match rps {
             Some(true) => format!(
                 "its RPS masks send everything to CPU {}, which is full",
                 ranges(full)
@@ -261,15 +271,47 @@ impl<'a> Path<'a> {
         let advice = step(format!("Steer {device} to {to} (RPS)"), why).risk(
             "each steered packet costs an interrupt between CPUs; note the masks of now to undo it",
         );
-        // A namespace without a name cannot be entered by it, nor can a device be found.
-        let is_named = |name: &str| !name.chars().all(|c| c.is_ascii_digit());
-        let is_reachable = !is_nameless && netns.is_some_and(is_named);
+        // Nor can a device be found by its index.
+        let is_reachable = !is_nameless && netns.is_some_and(is_netns_name);
         vec![if is_reachable {
             advice.command(in_netns(*netns, command))
         } else {
             advice
         }]
     }
+}
+
+/// Whether an RPS mask of `device`, one of tracer's namespace, names a CPU that refused packets.
+fn points_there(case: Case<'_>, device: &str, refused: &BTreeMap<u32, u64>) -> Option<bool> {
+    let nic = case.host.devices.get(device)?;
+    let mut queues = nic.rx_queues.values();
+    Some(queues.any(|queue| queue.rps_cpus.iter().any(|cpu| refused.contains_key(cpu))))
+}
+
+/// Whether RPS of `device` steered packets to the CPUs that refused them.
+fn is_steered(
+    case: Case<'_>,
+    device: &str,
+    netns: Option<&str>,
+    drops: &[&Drop],
+    refused: &BTreeMap<u32, u64>,
+) -> Option<bool> {
+    let is_its_own =
+        |drop: &&&Drop| drop.device.as_deref() == Some(device) && drop.netns.as_deref() == netns;
+    let ours: Vec<&Drop> = drops.iter().filter(is_its_own).copied().collect();
+    let mut executed = ours.iter().flat_map(|drop| &drop.per_cpu);
+    let crossed = executed.any(|(cpu, n)| *n > 0 && !refused.contains_key(cpu))
+        || ours.iter().any(|drop| {
+            let mut targets = drop.per_target_cpu.iter().flatten();
+            targets.any(|(cpu, n)| *n > 0 && !drop.per_cpu.contains_key(cpu))
+        });
+    let masked = netns.is_none().then(|| points_there(case, device, refused));
+    let masked = masked.flatten();
+    if crossed || masked == Some(true) {
+        return Some(true);
+    }
+    let traced = !ours.is_empty() && ours.iter().all(|drop| drop.per_target_cpu.is_some());
+    (masked.is_some() || traced).then_some(false)
 }
 
 /// The same case without devices: those of another namespace are not in it, whatever their names.
@@ -282,14 +324,14 @@ fn foreign(case: Case<'_>) -> Case<'_> {
     }
 }
 
-/// CPUs that RPS of `device` (`None`: one of another namespace) can steer to: of its node, without those that are `full`, serve interrupts, or are siblings
-/// of these. Less strict where that leaves none.
+/// CPUs that RPS of `device` (`None`: one of another namespace) can steer to: of its node, without those that are `full`,
+/// serve interrupts, or are siblings of these. Less strict where that leaves none, or one, for all would move there: then
+/// the full ones have their part.
 pub(super) fn targets(case: Case<'_>, device: Option<&str>, full: &[u32]) -> Vec<u32> {
     let nic = device.and_then(|device| case.host.devices.get(device));
     let node = nic.and_then(|nic| nic.node);
     let node = node.or_else(|| full.first().and_then(|cpu| case.node_of(*cpu)));
     let cores = cores(case, node);
-    let mut taken: BTreeSet<u32> = full.iter().copied().collect();
     let free = |taken: &BTreeSet<u32>| -> Vec<u32> {
         let cores = cores
             .iter()
@@ -298,24 +340,25 @@ pub(super) fn targets(case: Case<'_>, device: Option<&str>, full: &[u32]) -> Vec
         cpus.sort_unstable();
         cpus
     };
-    let without_full = free(&taken);
+    let full: BTreeSet<u32> = full.iter().copied().collect();
     let busy = case.report.irqs.iter().filter(|irq| irq.count > 0);
     let vectors = busy.filter_map(|irq| case.host.irqs.get(&irq.irq));
-    taken.extend(vectors.flat_map(placed).copied());
-    let strict = free(&taken);
-    if !strict.is_empty() {
-        return strict;
-    }
-    // With full CPUs only, all of them together are still more than one.
-    if without_full.is_empty() {
-        let all: Vec<u32> = cores.concat();
-        return if all.len() > full.len() {
-            all
-        } else {
-            Vec::new()
-        };
-    }
-    without_full
+    let interrupted = vectors.flat_map(placed).copied();
+    let strict = free(&full.iter().copied().chain(interrupted).collect());
+    let without_full = free(&full);
+    let near = free(&BTreeSet::new());
+    let everywhere = super::plan::cores(case, None).concat();
+    let all = [strict, without_full, near, everywhere];
+    // One that is full takes no more, and neither do several.
+    let is_relief = |cpus: &&Vec<u32>| cpus.iter().any(|cpu| !full.contains(cpu));
+    let mut relief = all.iter().filter(is_relief);
+    let several = relief.clone().find(|cpus| cpus.len() > 1);
+    let mut cpus = several
+        .or_else(|| relief.next())
+        .cloned()
+        .unwrap_or_default();
+    cpus.sort_unstable();
+    cpus
 }
 
 /// Whether the refusing CPUs could have taken the packets.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::case::Case;
-use crate::{model::topology::RxQueue, report::number::ranges};
+use crate::{
+    model::{finding::Advice, topology::RxQueue},
+    report::number::ranges,
+};
 
 /// A word of a command. Names of devices and control groups come from whoever made them.
 pub(crate) fn quote(word: &str) -> String {
@@ -108,12 +111,45 @@ pub(super) fn sysctl(case: Case<'_>, name: &str, value: &str) -> String {
     format!("{enter}sysctl -w {name}={value}")
 }
 
+/// Whether a network namespace is called so: one without a name has its inode number, and cannot be entered by it.
+pub(super) fn is_netns_name(name: &str) -> bool {
+    !name.chars().all(|c| c.is_ascii_digit())
+}
+
 /// In the network namespace `netns`, if it is not tracer's own.
 pub(super) fn in_netns(netns: Option<&str>, command: String) -> String {
+    let is_plain = |command: &str| command.split(' ').all(|word| quote(word) == word);
     match netns {
+        Some(name) if is_plain(&command) => format!("ip netns exec {} {command}", quote(name)),
         Some(name) => format!("ip netns exec {} sh -c {}", quote(name), quote(&command)),
         None => command,
     }
+}
+
+/// Programs whose effect or answer depends on the network namespace they run in.
+const IN_NETNS: [&str; 4] = ["ethtool", "nft", "ss", "sysctl"];
+
+/// The commands of `advice`, also for a shell outside of tracer's network namespace, if that has a name.
+pub(super) fn enter_netns(case: Case<'_>, advice: &mut Advice) {
+    let Some(netns) = case.host.netns.as_deref() else {
+        return;
+    };
+    for command in [&mut advice.command, &mut advice.revert]
+        .into_iter()
+        .flatten()
+    {
+        if depends_on_netns(command) {
+            *command = in_netns(Some(netns), std::mem::take(command));
+        }
+    }
+}
+
+fn depends_on_netns(command: &str) -> bool {
+    let entered = command.starts_with("ip netns exec ");
+    let mut programs = command.split("; ").filter_map(|one| one.split(' ').next());
+    !entered
+        && (command.contains("/sys/class/net/")
+            || programs.any(|program| IN_NETNS.contains(&program)))
 }
 
 #[cfg(test)]

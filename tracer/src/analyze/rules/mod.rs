@@ -117,6 +117,9 @@ pub fn diagnose(case: Case<'_>) -> (Vec<Finding>, Vec<Abstained>) {
             }),
         }
     }
+    for advice in found.iter_mut().flat_map(|found| &mut found.finding.advice) {
+        command::enter_netns(case, advice);
+    }
     heed_irqbalance(&mut found);
     let mut findings = fold(found);
     ban_first(&mut findings);
@@ -214,10 +217,12 @@ fn fold(mut found: Vec<Found>) -> Vec<Finding> {
 fn parent(child: &Found, found: &[Found]) -> Option<usize> {
     let rule = RULES.iter().find(|rule| rule.id == child.finding.rule)?;
     let on_same_cpu = |other: &Found| !other.cpus.is_disjoint(&child.cpus);
+    // What is graver has to be read first.
+    let is_as_grave = |other: &Found| other.finding.severity <= child.finding.severity;
     rule.causes.iter().find_map(|cause| {
-        found
-            .iter()
-            .position(|other| other.finding.rule == *cause && on_same_cpu(other))
+        found.iter().position(|other| {
+            other.finding.rule == *cause && on_same_cpu(other) && is_as_grave(other)
+        })
     })
 }
 

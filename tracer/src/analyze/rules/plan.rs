@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub device: String,
     /// The device's node, where it is known.
     pub node: Option<u32>,
+    /// Queues with vectors.
+    pub queues: usize,
     /// One a core.
     pub irq_cpus: Vec<u32>,
     /// For RPS; none if the queues are enough.
@@ -91,9 +93,17 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
     let queues = rank(&vectors);
     let count = queues.values().collect::<BTreeSet<_>>().len();
     let victims = !case.apps.is_empty() || !shared_cpu::victims(case).is_empty();
-    let shares = shares(case, device, node, &cores, victims);
-    let ours = shares.get(device)?.clone();
-    let irq_cpus: Vec<u32> = cores[ours.clone()].iter().map(|core| core[0]).collect();
+    let mut shares = shares(case, device, node, &cores, victims);
+    let mut ours = shares.remove(device)?;
+    let mut irq_cpus: Vec<u32> = cores[ours.clone()].iter().map(|core| core[0]).collect();
+    if count == 1
+        && let Some((at, cpu)) = stays(&vectors, &cores)
+        && !shares.values().any(|share| share.contains(&at))
+    {
+        ours = at..at + 1;
+        irq_cpus = vec![cpu];
+    }
+    shares.insert(device, ours.clone());
     let is_given = |at: &usize| shares.values().any(|share| share.contains(at));
     let without = |is_taken: &dyn Fn(&usize) -> bool| -> Vec<Vec<u32>> {
         let cores = cores.iter().enumerate().filter(|(at, _)| !is_taken(at));
@@ -132,6 +142,13 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         cpus.sort_unstable();
         cpus
     };
+    let mut rps = flat(rps);
+    // All that one CPU did would move to another one.
+    if rps.len() == 1 {
+        rps.extend(&irq_cpus);
+        rps.sort_unstable();
+        rps.dedup();
+    }
     let managed = vectors
         .iter()
         .all(|(_, vector)| vector.managed == Some(true));
@@ -142,8 +159,9 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
     Some(Plan {
         device: device.to_owned(),
         node,
+        queues: count,
         irq_cpus,
-        rps_cpus: flat(rps),
+        rps_cpus: rps,
         rest: flat(rest),
         rest_is_remote,
         moves,
@@ -152,6 +170,15 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
         channels: channels.filter(|(now, then)| then > now),
         channel_word: nic.map_or(ChannelKind::Combined.word(), Nic::channel_word),
     })
+}
+
+/// Where the only queue of a device may stay: the core, and the CPU of it. Another one would be as alone with it.
+fn stays(vectors: &[(u32, &Vector)], cores: &[Vec<u32>]) -> Option<(usize, u32)> {
+    let (_, first) = vectors.first()?;
+    let [cpu] = *placed(first) else { return None };
+    let at = cores.iter().position(|core| core.contains(&cpu))?;
+    let is_there = |(_, vector): &(u32, &Vector)| placed(vector) == [cpu];
+    vectors.iter().all(is_there).then_some((at, cpu))
 }
 
 /// Where an interrupt is delivered, as far as the kernel tells.
@@ -291,7 +318,12 @@ impl Plan {
                 self.device,
                 number::cpus(self.irq_cpus.iter().copied())
             ),
-            if self.irq_cpus.len() == 1 {
+            if self.queues == 1 {
+                format!(
+                    "its one queue is served by one CPU, here a core{}: only RPS or more queues spread it",
+                    self.node_words()
+                )
+            } else if self.irq_cpus.len() == 1 {
                 format!(
                     "the one core{} that is left for them: NET_RX stays on one CPU",
                     self.node_words()
@@ -346,13 +378,18 @@ impl Plan {
                 vec![rps(case, advice, &self.device, &[])]
             }
             (cpus, _) => {
-                let why = format!(
-                    "{}, beside the interrupt cores and their siblings",
-                    self.node.map_or_else(
-                        || "CPUs of the same memory".to_owned(),
-                        |node| format!("CPUs of node {node}")
-                    )
+                let near = self.node.map_or_else(
+                    || "CPUs of the same memory".to_owned(),
+                    |node| format!("CPUs of node {node}"),
                 );
+                let why = if cpus.iter().any(|cpu| self.irq_cpus.contains(cpu)) {
+                    format!(
+                        "{near}, an interrupt core among them: beside it there is one CPU, which would have all packets \
+                         alone"
+                    )
+                } else {
+                    format!("{near}, beside the interrupt cores and their siblings")
+                };
                 widen(case, &self.device, cpus, &why)
             }
         }
@@ -362,6 +399,10 @@ impl Plan {
 /// RPS of `device` over `cpus`, and RFS behind it.
 pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Vec<Advice> {
     let to = number::cpus(cpus.iter().copied());
+    let why = match cpus {
+        [_] => format!("{why}; no other CPU is online and not isolated"),
+        _ => why.to_owned(),
+    };
     let advice = step(format!("Steer {device} to {to} (RPS)"), why);
     let risk = "each steered packet costs an interrupt between CPUs; tasks on these CPUs lose time";
     let mut steps = vec![rps(case, advice, device, cpus).risk(risk)];

@@ -36,21 +36,22 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
         return NOTHING;
     }
     let funnels = funnels(case, cpu.cpu);
-    let refused = case.refused().get(&cpu.cpu).copied().unwrap_or(0);
-    // A CPU that loses packets at less than full load has bursts; that everything was pointed at it is still the cause.
-    let overflows = refused > 0 && funnels.iter().any(Funnel::is_set_up);
-    if !case.is_saturated(cpu) && !overflows {
-        return NOTHING;
-    }
-    let missed = case
-        .report
-        .devices
-        .iter()
-        .any(|device| device.rx_missed > 0);
-    let severity = if refused > 0 || missed {
-        Severity::Critical
+    let refused = Refused::of(case, cpu);
+    let severity = if case.is_saturated(cpu) {
+        let mut devices = case.report.devices.iter();
+        let missed = devices.any(|device| device.rx_missed > 0);
+        if refused.packets > 0 || missed {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        }
     } else {
-        Severity::Warning
+        // A CPU that loses packets at less than full load has bursts; that everything was pointed at it is still the cause.
+        let set_up = funnels.iter().any(Funnel::is_set_up);
+        match refused.severity(case, cpu).filter(|_| set_up) {
+            Some(severity) => severity,
+            None => return NOTHING,
+        }
     };
     let mut found = Found::new(ID, severity, summary(case, cpu, ns, total, &funnels))
         .on([cpu.cpu])
@@ -70,6 +71,7 @@ pub(super) fn judge(case: Case<'_>) -> Verdict {
             "softirq_entry/exit, /proc/stat",
         );
     }
+    found = refused.testify(found, cpu.cpu);
     for funnel in &funnels {
         found = funnel.testify(found);
     }
@@ -105,6 +107,63 @@ fn summary(case: Case<'_>, cpu: &Cpu, ns: u64, total: u64, funnels: &[Funnel<'_>
         words = format!("{words}: {}", why.join("; "));
     }
     words
+}
+
+/// What the backlog of the CPU refused.
+#[derive(Clone, Copy)]
+struct Refused {
+    packets: u64,
+    /// Those that came there, refused ones included; `None`: not known.
+    offered: Option<u64>,
+}
+
+impl Refused {
+    fn of(case: Case<'_>, cpu: &Cpu) -> Self {
+        let packets = case.refused().get(&cpu.cpu).copied().unwrap_or(0);
+        let offered = cpu.softnet.map(|row| row.processed.saturating_add(packets));
+        Self { packets, offered }
+    }
+
+    fn per_million(self) -> Option<u64> {
+        let offered = self.offered.filter(|offered| *offered > 0)?;
+        let rate = u128::from(self.packets) * 1_000_000 / u128::from(offered);
+        u64::try_from(rate).ok()
+    }
+
+    /// What it says about a CPU with time left; `None`: too few for that, `backlog-overflow` tells of them alone.
+    fn severity(self, case: Case<'_>, cpu: &Cpu) -> Option<Severity> {
+        if self.packets < case.limit(Key::RefusedFloor).max(1) {
+            return None;
+        }
+        let is_idle = case
+            .softirq_busy(cpu)
+            .is_some_and(|busy| busy < case.limit(Key::NearlyIdle));
+        let rate = case.limit(Key::RefusedRate);
+        let few = if is_idle {
+            rate.saturating_mul(10)
+        } else {
+            rate
+        };
+        match self.per_million() {
+            Some(refused) if refused < few => None,
+            Some(refused) if refused >= few.saturating_mul(10) => Some(Severity::Critical),
+            _ => Some(Severity::Warning),
+        }
+    }
+
+    fn testify(self, found: Found, cpu: u32) -> Found {
+        if self.packets == 0 {
+            return found;
+        }
+        let rate = self
+            .per_million()
+            .map(|rate| format!(", {} per million", count(rate)));
+        found.evidence(
+            format!("refused by the backlog of CPU {cpu}"),
+            format!("{}{}", of(self.packets, "packet"), rate.unwrap_or_default()),
+            "/proc/net/softnet_stat, columns 1 and 2",
+        )
+    }
 }
 
 /// What of one device points to the CPU.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     case::{Case, doubled, share},
-    command::sysctl,
+    command::{in_netns, is_netns_name, sysctl},
     found::{Found, NOTHING, Verdict, With as _, step},
     threshold::Key,
 };
@@ -190,6 +190,13 @@ fn reader<'a>(case: Case<'a>, reason: &str) -> Option<Reader<'a>> {
     })
 }
 
+/// The network namespace with most drops for `reason`, if it is another one than tracer's and has a name.
+fn elsewhere<'a>(case: Case<'a>, reason: &str) -> Option<&'a str> {
+    let (_, drops) = case.lost(|drop| drop.reason.as_deref() == Some(reason));
+    let netns = drops.first()?.netns.as_deref();
+    netns.filter(|name| is_netns_name(name))
+}
+
 pub(super) fn socket_backlog(case: Case<'_>) -> Verdict {
     let loss = Loss::of(case, &["SOCKET_BACKLOG"], |name| {
         name.ends_with("TCPBacklogDrop")
@@ -232,7 +239,23 @@ pub(super) fn listen(case: Case<'_>) -> Verdict {
         "See which socket: Recv-Q at its Send-Q is a full accept queue",
         "the shorter of listen()'s backlog and somaxconn is the limit",
     )
-    .command("ss -ltn")]);
+    .command(in_netns(
+        elsewhere(case, "TCP_LISTEN_OVERFLOW"),
+        "ss -ltn".to_owned(),
+    ))]);
+    if let Some(netns) = elsewhere(case, "TCP_LISTEN_OVERFLOW") {
+        let see = format!("sysctl {SOMAXCONN}");
+        let larger = step(
+            format!(
+                "See somaxconn of network namespace {netns}, and raise it there if listen() asks for more"
+            ),
+            "each network namespace has its own; it takes bursts of connections, once the application is restarted",
+        );
+        return found
+            .advice([larger.command(in_netns(Some(netns), see))])
+            .useless(NO_IRQ_KNOB)
+            .alone();
+    }
     let larger = case.sysctl(SOMAXCONN).and_then(|now| {
         let then = now.checked_mul(2).filter(|then| *then <= 65_535)?;
         let advice = step(

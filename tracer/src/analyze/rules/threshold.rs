@@ -29,6 +29,9 @@ pub enum Key {
     Steal,
     Residual,
     ResidualFloor,
+    RefusedRate,
+    RefusedFloor,
+    NearlyIdle,
 }
 
 /// One threshold.
@@ -67,7 +70,7 @@ const fn entry(
 }
 
 /// Every threshold, in the order of [`Key`].
-pub const TABLE: [Threshold; 22] = [
+pub const TABLE: [Threshold; 25] = [
     entry(
         Key::NetRxShare,
         "net-rx-share",
@@ -242,6 +245,30 @@ pub const TABLE: [Threshold; 22] = [
         10,
         "events",
         "a few events more or less are no gap",
+        "own",
+    ),
+    entry(
+        Key::RefusedRate,
+        "refused-rate",
+        1_000,
+        "per million packets",
+        "a CPU with time left that refuses fewer had a burst, which a longer backlog holds",
+        "own",
+    ),
+    entry(
+        Key::RefusedFloor,
+        "refused-floor",
+        100,
+        "packets",
+        "a share of a handful of packets is chance",
+        "own",
+    ),
+    entry(
+        Key::NearlyIdle,
+        "nearly-idle",
+        10,
+        "%",
+        "a CPU with less softirq time is no bottleneck unless it refuses ten times as many",
         "own",
     ),
 ];

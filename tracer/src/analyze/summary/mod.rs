@@ -142,6 +142,10 @@ pub fn summarize(window: &Window, facts: &Facts, kept: Option<&Kept>) -> Report 
             .chain(facts.gone_netns(window))
             .collect(),
     };
+    if let Some(topology) = &mut report.topology {
+        let name = facts.names.netns.get(&facts.names.own_netns);
+        topology.netns = name.cloned();
+    }
     if kept.is_some() && !facts.processes.is_empty() {
         let topology = report.topology.get_or_insert_default();
         topology.processes.clone_from(&facts.processes);

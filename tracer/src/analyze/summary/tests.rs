@@ -419,5 +419,14 @@ fn instances_and_processes_have_their_namespace_and_changed_thresholds_are_told(
     let processes = report.topology.unwrap_or_default().processes;
     let netns: Vec<_> = processes.iter().map(|p| p.netns.as_deref()).collect();
     assert_eq!(netns, [None, Some("pod"), None]);
+    // Where tracer itself runs has no name, and then one.
+    let own = |facts: &Facts| {
+        let report = summarize(&window, facts, Some(&Kept::default()));
+        report.topology.unwrap_or_default().netns
+    };
+    facts.topology = Some(Topology::default());
+    assert_eq!(own(&facts), None);
+    facts.names.set_netns([(OWN, "red".to_owned())].into());
+    assert_eq!(own(&facts).as_deref(), Some("red"));
     assert_eq!(report.thresholds, [("steal".to_owned(), 3)].into());
 }

@@ -358,3 +358,109 @@ fn a_bond_does_not_tell_the_loss_of_its_slave_again() {
     )];
     fires(&report, &host, "slow-reader", Severity::Critical);
 }
+
+#[test]
+fn commands_enter_the_namespace_that_tracer_ran_in() {
+    let (report, mut host) = veth(60, 100_000, 90_000);
+    host.netns = Some("red".into());
+    host.host_sysctls = [
+        "net.core.netdev_max_backlog".to_owned(),
+        "net.core.rmem_max".to_owned(),
+    ]
+    .into();
+    let found = fires(&report, &host, "backlog-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found)[0],
+        "ip netns exec red sh -c 'echo 707 > /sys/class/net/veth0/queues/rx-0/rps_cpus'"
+    );
+    assert_eq!(
+        found.advice[0].revert.as_deref(),
+        Some("ip netns exec red sh -c 'echo 0 > /sys/class/net/veth0/queues/rx-0/rps_cpus'")
+    );
+    // The host's own is entered from anywhere.
+    assert_eq!(
+        commands(&found).last(),
+        Some(&"nsenter -t 1 -n sysctl -w net.core.netdev_max_backlog=2000")
+    );
+    let (mut report, _) = well_spread();
+    report.protocols = [
+        ("Udp.RcvbufErrors".to_owned(), 600),
+        ("TcpExt.ListenOverflows".to_owned(), 600),
+    ]
+    .into();
+    let found = fires(&report, &host, "slow-reader", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        ["nsenter -t 1 -n sysctl -w net.core.rmem_max=425984"]
+    );
+    let found = fires(&report, &host, "listen-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        [
+            "ip netns exec red ss -ltn",
+            "ip netns exec red sysctl -w net.core.somaxconn=8192"
+        ]
+    );
+    // Near miss: interrupts are the same everywhere, and so is all from the host's own namespace.
+    let (report, mut host) = incident();
+    let plain: Vec<_> = flat(&findings(&report, &host))
+        .iter()
+        .flat_map(|found| found.advice.clone())
+        .collect();
+    assert!(!format!("{plain:?}").contains("netns exec"), "{plain:#?}");
+    host.netns = Some("red".into());
+    let found = fires(&report, &host, "single-cpu", Severity::Critical);
+    assert!(commands(&found)[0].starts_with("for v in "), "{found:#?}");
+}
+
+#[test]
+fn a_queue_of_another_namespace_is_looked_at_there() {
+    let (mut report, host) = well_spread();
+    let mut refused = drop(
+        "tcp_v4_syn_recv_sock",
+        "TCP_LISTEN_OVERFLOW",
+        Stage::Tcp,
+        600,
+    );
+    refused.netns = Some("pod".into());
+    report.drops = vec![refused];
+    let found = fires(&report, &host, "listen-overflow", Severity::Critical);
+    assert_eq!(
+        commands(&found),
+        [
+            "ip netns exec pod ss -ltn",
+            "ip netns exec pod sysctl net.core.somaxconn"
+        ]
+    );
+}
+
+#[test]
+fn only_devices_that_rps_steers_are_said_to_be_steered() {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0], &[1]);
+    nic(&mut host, "eth1", 0, 25, &[0], &[]);
+    let mut report = traffic("eth0", 24, &[(0, 900_000, 50), (1, 900_000, 60)]);
+    refuse(&mut report, "eth0", 0, 1, 900);
+    let mut other = report.drops[0].clone();
+    (other.device, other.packets) = (Some("eth1".into()), 60);
+    (other.per_cpu, other.per_target_cpu) = ([(1, 60)].into(), None);
+    report.drops.push(other);
+    let ends = |report: &Report, words: &str| {
+        let found = fires(report, &host, "backlog-overflow", Severity::Critical);
+        assert!(found.summary.ends_with(words), "{}", found.summary);
+    };
+    ends(
+        &report,
+        ", steered there by RPS of eth0, put there by eth1 without RPS",
+    );
+    // Of another namespace: not known.
+    let other = &mut report.drops[1];
+    (other.device, other.netns) = (Some("if2".into()), Some("snd".into()));
+    ends(
+        &report,
+        ", steered there by RPS of eth0, some of them of if2@snd",
+    );
+    // Executed on another CPU: steered.
+    report.drops[1].per_cpu = [(0, 60)].into();
+    ends(&report, ", steered there by RPS of eth0 and 1 other device");
+}

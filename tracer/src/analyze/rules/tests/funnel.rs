@@ -336,3 +336,159 @@ fn a_virtio_device_with_one_queue_needs_rps_or_more_queues() {
     host.devices.get_mut("eth0").unwrap().driver = Some("virtio_net".into());
     is_silent(&report, &host, "single-queue");
 }
+
+/// Two vectors and RPS masks of a card on CPU 0, which polled 100,000 packets and refused `refused`, `busy` % in softirqs.
+fn pointed_at_one(busy: u64, refused: u64) -> (Report, Topology) {
+    let mut host = host();
+    nic(&mut host, "eth0", 0, 24, &[0, 0], &[0]);
+    let mut report = traffic("eth0", 24, &[(0, 100_000, busy)]);
+    refuse(&mut report, "eth0", 0, 0, refused);
+    (report, host)
+}
+
+#[test]
+fn a_cpu_with_time_left_is_a_bottleneck_only_by_what_it_refuses() {
+    let critical = |busy, refused| {
+        let (report, host) = pointed_at_one(busy, refused);
+        fires(&report, &host, "single-cpu", Severity::Critical)
+    };
+    let warning = |busy, refused| {
+        let (report, host) = pointed_at_one(busy, refused);
+        fires(&report, &host, "single-cpu", Severity::Warning)
+    };
+    let silent = |busy, refused| {
+        let (report, host) = pointed_at_one(busy, refused);
+        is_silent(&report, &host, "single-cpu");
+        fires(&report, &host, "backlog-overflow", Severity::Critical);
+    };
+    let found = critical(40, 20_000);
+    let rate = found.evidence.iter().map(|evidence| &evidence.value);
+    assert!(
+        rate.clone().any(|value| value.contains("per million")),
+        "{found:#?}"
+    );
+    warning(40, 500);
+    silent(40, 99);
+    critical(4, 20_000);
+    warning(4, 5_000);
+    silent(4, 500);
+    silent(4, 3);
+    critical(94, 3);
+}
+
+#[test]
+fn a_graver_effect_is_not_put_under_a_warning() {
+    let (report, host) = pointed_at_one(40, 500);
+    let all = findings(&report, &host);
+    let told: Vec<_> = all.iter().map(|f| (f.rule.as_str(), f.severity)).collect();
+    assert_eq!(
+        told[..2],
+        [
+            ("backlog-overflow", Severity::Critical),
+            ("single-cpu", Severity::Warning)
+        ]
+    );
+}
+
+/// Two CPUs without siblings.
+fn two_cpus() -> Topology {
+    let mut host = host();
+    host.cpus.retain(|cpu, _| *cpu < 2);
+    for (cpu, place) in &mut host.cpus {
+        (place.node, place.siblings) = (Some(0), vec![*cpu]);
+    }
+    host
+}
+
+#[test]
+fn on_two_cpus_no_mask_moves_everything_to_the_other_one() {
+    let masks = |found: &Finding| -> Vec<String> {
+        let masks = commands(found)
+            .into_iter()
+            .filter(|c| c.contains("rps_cpus"));
+        masks.map(str::to_owned).collect()
+    };
+    // A virtual device, its RPS mask on CPU 1.
+    let mut host = two_cpus();
+    let pair = Nic {
+        rx_queues: [(
+            0,
+            RxQueue {
+                rps_cpus: vec![1],
+                ..RxQueue::default()
+            },
+        )]
+        .into(),
+        ..Nic::default()
+    };
+    host.devices.insert("veth0".into(), pair);
+    let mut report = traffic("veth0", 24, &[(1, 100_000, 94)]);
+    report.cpus.truncate(2);
+    report.irqs.clear();
+    refuse(&mut report, "veth0", 0, 1, 60_000);
+    for rule in ["single-cpu", "backlog-overflow"] {
+        let alone: Vec<_> = RULES.iter().filter(|r| r.id == rule).collect();
+        let thresholds = Thresholds::default();
+        let case = Case {
+            report: &report,
+            host: &host,
+            thresholds: &thresholds,
+            apps: &[],
+        };
+        let found = (alone[0].judge)(case).unwrap().remove(0).finding;
+        assert_eq!(
+            masks(&found),
+            ["echo 3 > /sys/class/net/veth0/queues/rx-0/rps_cpus"],
+            "{found:#?}"
+        );
+    }
+    // A card with one queue: the vector stays where it is.
+    let mut host = two_cpus();
+    nic(&mut host, "eth0", 0, 24, &[1], &[]);
+    let mut report = traffic("eth0", 24, &[(1, 4_000_000, 96)]);
+    report.cpus.truncate(2);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(
+        masks(&found),
+        ["echo 3 > /sys/class/net/eth0/queues/rx-0/rps_cpus"]
+    );
+    assert!(
+        !commands(&found).iter().any(|c| c.contains("smp_affinity")),
+        "{found:#?}"
+    );
+    assert!(found.advice[0].why.contains("alone"), "{found:#?}");
+    // Near miss: two queues can be spread over both.
+    nic(&mut host, "eth0", 0, 24, &[1, 1], &[]);
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found)[0],
+        "echo 0 > /proc/irq/24/smp_affinity_list"
+    );
+}
+
+#[test]
+fn where_the_other_cpus_are_isolated_one_mask_says_so() {
+    let mut host = two_cpus();
+    host.cpus.get_mut(&1).unwrap().isolated = true;
+    let pair = Nic {
+        rx_queues: [(
+            0,
+            RxQueue {
+                rps_cpus: vec![1],
+                ..RxQueue::default()
+            },
+        )]
+        .into(),
+        ..Nic::default()
+    };
+    host.devices.insert("veth0".into(), pair);
+    let mut report = traffic("veth0", 24, &[(1, 100_000, 94)]);
+    report.cpus.truncate(2);
+    report.irqs.clear();
+    let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert_eq!(
+        commands(&found)[0],
+        "echo 1 > /sys/class/net/veth0/queues/rx-0/rps_cpus"
+    );
+    assert!(found.advice[0].why.ends_with("not isolated"), "{found:#?}");
+}
