@@ -44,7 +44,7 @@ const OTHER_PORT: u16 = 7124;
 const PACKETS: u64 = 6_000;
 const RATE: u32 = 4_000;
 const WARM_UP: u64 = 200;
-/// Below the threads that handle interrupts on a kernel with PREEMPT_RT: those are to run, and `NET_RX` is to wait.
+/// Below the threads that handle interrupts on a kernel with `PREEMPT_RT`: those are to run, and `NET_RX` is to wait.
 const PRIORITY: &str = "49";
 const THE_CPU: u32 = 2;
 const SENDING_CPU: usize = 1;
