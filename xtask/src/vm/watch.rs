@@ -474,11 +474,11 @@ mod tests {
     fn a_boot_that_falls_silent_is_done_again_and_a_power_off_that_hangs_is_an_end() {
         let mut booting = told(&[]);
         booting.hung = true;
-        assert!(booting.silence(Duration::from_secs(60)).is_some());
+        assert!(booting.silence(Duration::from_mins(1)).is_some());
         assert_eq!(booting.result.failed_scenarios(), [""; 0]);
         let mut ended = told(&[BOOT, START_A, PASS_A, PASS_B, r#"{"kind":"end"}"#]);
         ended.hung = true;
-        assert_eq!(ended.silence(Duration::from_secs(60)), None);
+        assert_eq!(ended.silence(Duration::from_mins(1)), None);
         assert_eq!(ended.finish(Duration::ZERO, Path::new("c")).failure, None);
     }
 
