@@ -29,6 +29,7 @@ pub mod tcp_queue;
 pub mod topology;
 pub mod tune;
 pub mod two_tracers;
+pub mod unpaired;
 pub mod victim;
 
 /// Whether scenarios say what they saw; off, a scenario that passes is silent.
@@ -186,6 +187,7 @@ pub fn all() -> Vec<Scenario> {
         recordings::SCENARIOS,
         victim::SCENARIOS,
         devices::SCENARIOS,
+        unpaired::SCENARIOS,
         topology::SCENARIOS,
         tune::SCENARIOS,
         hidden_names::SCENARIOS,
