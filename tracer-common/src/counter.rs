@@ -148,6 +148,8 @@ pub struct CpuCounters {
     pub woken_jiffies: u64,
     /// Kernel side only: its target CPU.
     pub backlog_target: u64,
+    /// Kernel side only: 1 while a slot of `PerCpu::napis` is being claimed.
+    pub claiming_napi: u64,
     /// Kernel side only, by [`crate::event::Kind`].
     pub limits: [DetailLimit; crate::event::KINDS],
     /// Handler time, ns; bucket bounds in [`crate::hist`].
@@ -172,7 +174,8 @@ pub struct IrqCounters {
     pub reserved: u64,
 }
 
-/// One NAPI instance on one CPU. A slot is claimed by the first poll and never given back.
+/// One NAPI instance of one device on one CPU. A slot is claimed by the first poll and never given back: an instance
+/// whose device moves to another namespace, or whose memory becomes another device's, gets another slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NapiCounters {
@@ -184,8 +187,8 @@ pub struct NapiCounters {
     pub ifindex: u32,
     /// Inode of the device's network namespace, 0 if not known.
     pub netns: u32,
-    /// Pads to 8 bytes.
-    pub reserved: u32,
+    /// Kernel side only: low half of the jiffies when the instance was last seen to be of this device.
+    pub confirmed_jiffies: u32,
     /// Calls.
     pub polls: u64,
     /// Packets they returned.
@@ -297,6 +300,7 @@ impl CpuCounters {
         reserved: 0,
         backlog_skb: 0,
         backlog_target: 0,
+        claiming_napi: 0,
         limits: [DetailLimit { window: 0, used: 0 }; crate::event::KINDS],
         hardirq_hist: [0; BUCKETS],
         net_rx_wait_hist: [0; BUCKETS],

@@ -20,6 +20,7 @@ pub mod hard_irqs;
 pub mod hidden_names;
 pub mod ip_sites;
 pub mod loss;
+pub mod napi_devices;
 pub mod peer;
 pub mod protocols;
 pub mod recordings;
@@ -187,6 +188,7 @@ pub fn all() -> Vec<Scenario> {
         recordings::SCENARIOS,
         victim::SCENARIOS,
         devices::SCENARIOS,
+        napi_devices::SCENARIOS,
         unpaired::SCENARIOS,
         topology::SCENARIOS,
         tune::SCENARIOS,
