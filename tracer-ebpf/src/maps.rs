@@ -59,7 +59,7 @@ pub(crate) fn this_cpu() -> Option<(u32, &'static mut PerCpu)> {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: a map value lives as long as the program. Programs that interrupt each other on one
     // CPU write different fields, but those of drops: see `drop::add` and `drop::claim`. IRQ handlers do not nest,
-    // nor do polls, with bottom halves off, but for those of netpoll in a hard IRQ: before 6.1 a count of theirs may be lost.
+    // nor do polls, with bottom halves off, but for those of netpoll in a hard IRQ: see `napi::claim`.
     let per_cpu = unsafe { CPUS.get_ptr_mut(cpu)?.as_mut()? };
     Some((cpu, per_cpu))
 }

@@ -20,6 +20,7 @@ pub mod hard_irqs;
 pub mod hidden_names;
 pub mod ip_sites;
 pub mod loss;
+pub mod napi_devices;
 pub mod peer;
 pub mod protocols;
 pub mod recordings;
@@ -29,6 +30,7 @@ pub mod tcp_queue;
 pub mod topology;
 pub mod tune;
 pub mod two_tracers;
+pub mod unpaired;
 pub mod victim;
 
 /// Whether scenarios say what they saw; off, a scenario that passes is silent.
@@ -186,6 +188,8 @@ pub fn all() -> Vec<Scenario> {
         recordings::SCENARIOS,
         victim::SCENARIOS,
         devices::SCENARIOS,
+        napi_devices::SCENARIOS,
+        unpaired::SCENARIOS,
         topology::SCENARIOS,
         tune::SCENARIOS,
         hidden_names::SCENARIOS,

@@ -59,6 +59,7 @@ impl Programs {
         let mut guess = Guess {
             backlog: start.choices[ENQUEUE_TO_BACKLOG] != Choice::Off,
             by_softirq: !matches!(start.choices[NET_RX_ACTION], Choice::Only(_)),
+            pair_refused: false,
         };
         let layouts = Guess::ALL.map(|guess| PodLayout(guess.layout(start.layout)));
         let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites);
@@ -127,6 +128,8 @@ struct Guess {
     backlog: bool,
     /// `NET_RX` runs are measured at `softirq_entry/exit`, not at `net_rx_action`.
     by_softirq: bool,
+    /// `softirq_entry/exit` do not both attach. No part of what the programs are told.
+    pair_refused: bool,
 }
 
 impl Guess {
@@ -141,12 +144,31 @@ impl Guess {
         Self {
             backlog,
             by_softirq,
+            pair_refused: false,
         }
     }
 
     /// Index in [`Self::ALL`].
     fn index(self) -> usize {
         usize::from(self.backlog) * 2 + usize::from(self.by_softirq)
+    }
+
+    /// What to load instead, `net_rx_action` not being attached though the user chose how; `None` if the pair cannot replace it.
+    fn without_action(self) -> Option<Self> {
+        (!self.by_softirq && !self.pair_refused).then_some(Self {
+            by_softirq: true,
+            ..self
+        })
+    }
+
+    /// What to load instead, `softirq_entry/exit` not both being attached: a begin without an end would be a run that never
+    /// ends.
+    fn without_pair(self) -> Option<Self> {
+        self.by_softirq.then_some(Self {
+            by_softirq: false,
+            pair_refused: true,
+            ..self
+        })
     }
 
     fn layout(self, layout: Layout) -> Layout {
@@ -198,22 +220,21 @@ impl<'a> Attempt<'a> {
         let forced = matches!(self.choices[NET_RX_ACTION], Choice::Only(_));
         if forced || !guess.by_softirq {
             let attached = self.attach(NET_RX_ACTION);
-            if forced && !attached && !guess.by_softirq {
-                return Some(Guess {
-                    by_softirq: true,
-                    ..guess
-                });
+            if forced
+                && !attached
+                && let Some(better) = guess.without_action()
+            {
+                return Some(better);
             }
         }
-        for index in NET_RX_ACTION + 1..HOOKS.len() {
+        // The exit first: an end without a begin is no run, but a begin whose end comes before its hook is one too many.
+        self.attach(SOFTIRQ_EXIT);
+        for index in (NET_RX_ACTION + 1..HOOKS.len()).filter(|index| *index != SOFTIRQ_EXIT) {
             self.attach(index);
         }
         let pair = self.attached(SOFTIRQ_ENTRY) && self.attached(SOFTIRQ_EXIT);
-        if guess.by_softirq && !pair && self.choices[NET_RX_ACTION] == Choice::Auto {
-            return Some(Guess {
-                by_softirq: false,
-                ..guess
-            });
+        if !pair && let Some(better) = guess.without_pair() {
+            return Some(better);
         }
         if !self.attached(NET_RX_ACTION) {
             self.replace_net_rx_action(pair && guess.by_softirq);
@@ -287,12 +308,15 @@ impl<'a> Attempt<'a> {
     fn replace_net_rx_action(&mut self, pair: bool) {
         let row = &mut self.hooks[NET_RX_ACTION];
         row.via = pair.then(|| "softirq_entry/exit".to_owned());
-        if row.reason.is_none() {
-            row.reason = Some(if pair {
-                "not needed: softirq_entry/exit bracket the same call".to_owned()
-            } else {
-                "softirq_entry/exit are not attached".to_owned()
-            });
+        let reason = if pair {
+            "not needed: softirq_entry/exit bracket the same call"
+        } else {
+            "softirq_entry/exit are not both attached"
+        };
+        match &mut row.reason {
+            None => row.reason = Some(reason.to_owned()),
+            Some(own) if !pair => *own = format!("{own}; {reason}"),
+            Some(_) => {}
         }
     }
 
@@ -418,6 +442,25 @@ mod tests {
         for (index, guess) in Guess::ALL.iter().enumerate() {
             assert_eq!(guess.index(), index);
         }
+    }
+
+    #[test]
+    fn a_begin_without_an_end_is_never_left_attached_as_a_run() {
+        for guess in Guess::ALL {
+            let Some(better) = guess.without_pair() else {
+                assert!(!guess.by_softirq);
+                continue;
+            };
+            assert!(!better.by_softirq && better.backlog == guess.backlog);
+            // Nor does the search for something better come back to it.
+            assert!(better.without_pair().is_none() && better.without_action().is_none());
+        }
+    }
+
+    #[test]
+    fn a_forced_net_rx_action_that_does_not_attach_is_replaced_by_the_pair() {
+        let better = Guess::of(true, false).without_action();
+        assert!(better.is_some_and(|better| better.by_softirq && better.backlog));
     }
 
     #[test]

@@ -331,10 +331,8 @@ fn napi(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Vec<NapiCounters>> {
             let deltas = after
                 .iter()
                 .map(|after| {
-                    let before = before.and_then(|b| {
-                        b.iter()
-                            .find(|b| (b.napi, b.napi_id) == (after.napi, after.napi_id))
-                    });
+                    let before =
+                        before.and_then(|b| b.iter().find(|b| identity(b) == identity(after)));
                     before.map_or(*after, |before| NapiCounters {
                         polls: after.polls.wrapping_sub(before.polls),
                         packets: after.packets.wrapping_sub(before.packets),
@@ -347,6 +345,11 @@ fn napi(start: &Snapshot, end: &Snapshot) -> BTreeMap<u32, Vec<NapiCounters>> {
             (*cpu, deltas)
         })
         .collect()
+}
+
+/// What one slot counts. The address alone may become another device's, and the id is 0 for many.
+fn identity(napi: &NapiCounters) -> (u64, u32, u32, u32) {
+    (napi.napi, napi.napi_id, napi.netns, napi.ifindex)
 }
 
 fn hooks(start: &Snapshot, end: &Snapshot) -> Vec<Hook> {
@@ -708,6 +711,27 @@ mod tests {
             .insert(key, BTreeMap::from([(0, drops(5)), (1, drops(2))]));
         let window = Window::between(&start, &end);
         assert_eq!(window.drops[&key], BTreeMap::from([(1, drops(2))]));
+    }
+
+    #[test]
+    fn a_napi_instance_whose_device_moved_counts_for_each_namespace_apart() {
+        let slot = |netns, ifindex, packets| NapiCounters {
+            napi: 0xffff_8880_0000_1000,
+            netns,
+            ifindex,
+            polls: packets,
+            packets,
+            ..NapiCounters::default()
+        };
+        let (mut start, mut end) = (Snapshot::default(), Snapshot::default());
+        start.traced.napi = [(0, vec![slot(1, 4, 100)])].into();
+        // Moved, then its memory became another device's.
+        let slots = vec![slot(1, 4, 103), slot(2, 4, 20), slot(2, 9, 7)];
+        end.traced.napi = [(0, slots)].into();
+        let window = Window::between(&start, &end);
+        let rows = window.napi[&0].iter();
+        let rows: Vec<_> = rows.map(|n| (n.netns, n.ifindex, n.packets)).collect();
+        assert_eq!(rows, [(1, 4, 3), (2, 4, 20), (2, 9, 7)]);
     }
 
     #[test]
