@@ -27,6 +27,10 @@ pub enum FactsError {
 }
 
 /// Facts about one kernel.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says whether the kernel has a thing"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelFacts {
     /// Offsets of struct members.
