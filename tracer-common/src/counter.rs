@@ -83,7 +83,7 @@ pub struct CpuCounters {
     pub run_began_jiffies: u64,
     /// Kernel side only: jiffies at the last poll of the current run.
     pub run_polled_jiffies: u64,
-    /// Kernel side only: the task that the last `NET_RX` run interrupted, as a number.
+    /// Kernel side only: the task that the last measured `NET_RX` run interrupted, as a number.
     pub known_task: u64,
     /// Kernel side only: turns the pointer that `napi_poll` was given into a number.
     pub napi_address: u64,
@@ -91,12 +91,12 @@ pub struct CpuCounters {
     pub device_address: u64,
     /// Kernel side only: the packet that `enqueue_to_backlog` last took on this CPU.
     pub backlog_skb: u64,
-    /// Kernel side only: 1 inside a `NET_RX` run.
+    /// Kernel side only: 1 inside a measured `NET_RX` run.
     pub in_net_rx: u32,
     /// Kernel side only: 1 if `known_task` is ksoftirqd.
     pub known_is_ksoftirqd: u32,
-    /// Pads to 8 bytes.
-    pub reserved: u32,
+    /// Kernel side only: `NET_RX` runs under way that began inside the one that is measured.
+    pub nested_runs: u32,
     /// Kernel side only: 1 while a [`DropLine`] of this CPU is being claimed.
     pub claiming: u32,
     /// `NET_RX` runs that ended.
@@ -119,8 +119,8 @@ pub struct CpuCounters {
     pub hardirq_max_ns: u64,
     /// Handlers that ended without a begin seen (attached in between): counted, not timed.
     pub hardirq_untimed: u64,
-    /// `NET_RX` runs that began inside another on this CPU (only `PREEMPT_RT` could): only the inner
-    /// one is measured.
+    /// `NET_RX` runs that began before the end of another was seen on this CPU: one of the two is not measured. Under
+    /// `PREEMPT_RT` it is the inner one; elsewhere softirqs do not nest, and it is the one whose end was missed.
     pub net_rx_nested: u64,
     /// `NET_RX` runs while ksoftirqd was the current task.
     pub ksoftirqd_runs: u64,
@@ -297,7 +297,7 @@ impl CpuCounters {
         known_task: 0,
         known_is_ksoftirqd: 0,
         claiming: 0,
-        reserved: 0,
+        nested_runs: 0,
         backlog_skb: 0,
         backlog_target: 0,
         claiming_napi: 0,

@@ -48,6 +48,8 @@ pub struct Layout {
     pub kfree_skb_args: u32,
     /// 1: the kernel runs no program of a tracepoint where it interrupts itself (6.1).
     pub guarded: u32,
+    /// 1: `PREEMPT_RT`, where a `NET_RX` run may be preempted by another task's.
+    pub preempt_rt: u32,
     /// Possible CPUs, the length of the array `CPUS`.
     pub cpus: u32,
     /// IRQ numbers a CPU has room for in `IRQS`.
@@ -93,6 +95,7 @@ impl Layout {
         irqaction_next: ABSENT,
         kfree_skb_args: 0,
         guarded: 0,
+        preempt_rt: 0,
         cpus: 0,
         irqs: 0,
         details: 0,

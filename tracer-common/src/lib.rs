@@ -8,3 +8,4 @@ pub mod counter;
 pub mod event;
 pub mod hist;
 pub mod layout;
+pub mod run;

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::counter::{NAPI_SLOTS, NapiCounters, PerCpu};
 
+use super::net_rx::current_task;
 use crate::{
     emit::jiffies,
     log_line,
@@ -29,14 +30,9 @@ fn poll<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     } = per_cpu;
     // The packet that this poll steered last was not refused: the backlog's poll may follow and drop it.
     counters.backlog_skb = 0;
+    let rt = layout!(preempt_rt) != 0;
     let jiffies = jiffies();
-    if counters.in_net_rx != 0 {
-        counters.run_packets += packets;
-        counters.run_polled_jiffies = jiffies;
-    } else {
-        counters.polls_outside += 1;
-        counters.packets_outside += packets;
-    }
+    counters.polled(packets, jiffies, rt.then(current_task));
 
     let id = R::field::<u32>(napi, layout!(napi_id)).unwrap_or(0);
     let mut number = address(napi, &mut counters.napi_address);

@@ -10,45 +10,55 @@ use aya_ebpf::{
 use tracer_common::{
     counter::{CpuCounters, PerCpu},
     event::{BUDGET_EXHAUSTED, IN_KSOFTIRQD, Kind, NetRxBody, TIME_EXHAUSTED, UNKNOWN_NS},
+    run::NOT_POLLED,
 };
 
 use crate::{
     emit::{asked_for, jiffies, now, send, wanted},
-    maps::{setting, this_cpu},
+    maps::{layout, setting, this_cpu},
     read::{count, raise_to},
 };
-
-/// Value of `run_polled_jiffies` before the first poll: jiffies never are 0, they begin five minutes below 2^32.
-const NOT_POLLED: u64 = 0;
 
 #[inline(always)]
 pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
     let raised_ns = counters.net_rx_raised_ns;
     // What gets this far was not refused: a later drop of the same packet is no drop of the backlog.
     counters.backlog_skb = 0;
+    let task = current_task();
+    let jiffies = jiffies();
+    let measured = counters.enter_net_rx(task, jiffies, layout!(preempt_rt) != 0);
     let mut known_wait_ns = UNKNOWN_NS;
     // A raise after `time_ns` was read, by an interrupt in between, is one that the next run serves.
     if raised_ns != 0 && raised_ns <= time_ns {
         counters.net_rx_raised_ns = 0;
+        if !measured {
+            return;
+        }
         let wait_ns = time_ns - raised_ns;
         known_wait_ns = wait_ns;
         raise_to(&mut counters.net_rx_wait_max_ns, wait_ns);
         count(&mut counters.net_rx_wait_hist, wait_ns);
+    }
+    if !measured {
+        return;
     }
     if asked_for(Kind::NetRx) {
         counters.run_wait_ns = known_wait_ns;
     }
     counters.run_began_ns = time_ns;
     counters.run_packets = 0;
-    counters.run_began_jiffies = jiffies();
+    counters.run_began_jiffies = jiffies;
     counters.run_polled_jiffies = NOT_POLLED;
-    if counters.in_net_rx != 0 {
-        counters.net_rx_nested += 1;
-    }
-    counters.in_net_rx = 1;
-    if in_ksoftirqd(counters) {
+    if in_ksoftirqd(counters, task) {
         counters.ksoftirqd_runs += 1;
     }
+}
+
+/// The current task, as a number.
+#[inline(always)]
+pub(super) fn current_task() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_get_current_task() }
 }
 
 /// ksoftirqd/N is the current task. No process can be mistaken for it: a user task of that name
@@ -57,9 +67,7 @@ pub(super) fn begin(counters: &mut CpuCounters, time_ns: u64) {
 /// A name costs as much as three hooks, so it is asked for only when another task than the last is interrupted. A CPU's
 /// ksoftirqd is made before the CPU's first softirq and never ends: no other task gets its address, nor it another's.
 #[inline(always)]
-fn in_ksoftirqd(counters: &mut CpuCounters) -> bool {
-    // SAFETY: the helper has no precondition.
-    let task = unsafe { bpf_get_current_task() };
+fn in_ksoftirqd(counters: &mut CpuCounters, task: u64) -> bool {
     if task != counters.known_task {
         counters.known_task = task;
         counters.known_is_ksoftirqd = u32::from(is_named_ksoftirqd());
@@ -75,10 +83,11 @@ fn is_named_ksoftirqd() -> bool {
     })
 }
 
-/// Its duration, ns; `None` if no begin was seen.
+/// Its duration, ns; `None` if it was not measured from its begin.
 #[inline(always)]
 pub(super) fn end(cpu: u32, counters: &mut CpuCounters, time_ns: u64) -> Option<u64> {
-    if core::mem::take(&mut counters.in_net_rx) == 0 {
+    let rt = layout!(preempt_rt) != 0;
+    if !counters.leave_net_rx(rt.then(current_task)) {
         return None;
     }
     let run_ns = time_ns.saturating_sub(counters.run_began_ns);

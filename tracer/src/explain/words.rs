@@ -37,7 +37,8 @@ pub(super) const TOPICS: &[Topic] = &[
     ),
     word(
         "nested",
-        "Runs of NET_RX that began within another on the same CPU (real-time kernels): the outer one is not measured.",
+        "Runs of NET_RX that began before the end of another on the same CPU was seen; one of the two is not measured: on \
+         real-time kernels, where tasks preempt each other's runs, the inner one, elsewhere the one whose end was missed.",
     ),
     word(
         "undecodable",

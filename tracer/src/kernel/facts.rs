@@ -28,6 +28,7 @@ pub enum FactsError {
 
 /// Facts about one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KernelFacts {
     /// Offsets of struct members.
     pub offsets: Offsets,
@@ -41,6 +42,9 @@ pub struct KernelFacts {
     /// Tracepoint programs that would interrupt themselves are not run (6.1). Its sign is the function that counts the runs
     /// left out, made for it.
     pub guards_tracepoints: bool,
+    /// Softirqs run in tasks, which may preempt each other (`PREEMPT_RT`). Its sign is `task_struct.softirq_disable_cnt`,
+    /// which no other kernel has.
+    pub preempt_rt: bool,
     /// Names of drop reasons.
     pub reasons: DropReasons,
 }
@@ -140,7 +144,11 @@ impl KernelFacts {
         };
         for (_, found) in btf.types() {
             match found.kind {
-                kind::STRUCT => facts.offsets.read(btf, &found),
+                kind::STRUCT => {
+                    facts.offsets.read(btf, &found);
+                    facts.preempt_rt |= btf.is_named(&found, "task_struct")
+                        && btf.member_offset(&found, "softirq_disable_cnt").is_some();
+                }
                 kind::TYPEDEF if btf.is_named(&found, "btf_trace_kfree_skb") => {
                     facts.kfree_skb_args = tracepoint_args(btf, found.refers_to);
                 }
@@ -161,12 +169,13 @@ impl KernelFacts {
         self.reasons.name(value)
     }
 
-    /// Sets the offsets, `kfree_skb_args`, `guarded` and `backlog_reason` of `layout`. Where BTF does not tell the number of arguments,
+    /// Sets the offsets, `kfree_skb_args`, `guarded`, `preempt_rt` and `backlog_reason` of `layout`. Where BTF does not tell the number of arguments,
     /// it is 2, which every kernel has.
     pub fn fill(&self, layout: &mut Layout) {
         self.offsets.fill(layout);
         layout.kfree_skb_args = self.kfree_skb_args.unwrap_or(2);
         layout.guarded = u32::from(self.guards_tracepoints);
+        layout.preempt_rt = u32::from(self.preempt_rt);
         layout.backlog_reason = self.reasons.value("CPU_BACKLOG").unwrap_or(ABSENT);
     }
 }
@@ -242,6 +251,29 @@ mod tests {
         let bytes = guarding.finish();
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
         assert!(facts.guards_tracepoints);
+    }
+
+    #[test]
+    fn a_kernel_is_real_time_if_its_tasks_count_their_disabled_softirqs() {
+        let real_time = |member: &str| {
+            let mut writer = Writer::default();
+            let int = writer.int();
+            for structure in ["task_struct", "other"] {
+                let member = if structure == "other" {
+                    "softirq_disable_cnt"
+                } else {
+                    member
+                };
+                writer.structure(kind::STRUCT, structure, &[(member, int, 64)], false);
+            }
+            let bytes = writer.finish();
+            let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
+            let mut layout = Layout::UNKNOWN;
+            facts.fill(&mut layout);
+            (facts.preempt_rt, layout.preempt_rt)
+        };
+        assert_eq!(real_time("softirq_disable_cnt"), (true, 1));
+        assert_eq!(real_time("migration_disabled"), (false, 0));
     }
 
     #[test]

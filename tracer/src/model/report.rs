@@ -454,7 +454,7 @@ pub struct Losses {
     pub unreadable: u64,
     /// Details left out by `--detail-rate`. Counts are not affected.
     pub detail_limited: u64,
-    /// `NET_RX` runs that began inside another on the same CPU and hid its end (`PREEMPT_RT`).
+    /// `NET_RX` runs that began before the end of another on the same CPU was seen: one of the two is not measured.
     pub net_rx_nested: u64,
     /// Ring frames of unknown shape; 0 unless tracer itself is wrong.
     pub undecodable: u64,
