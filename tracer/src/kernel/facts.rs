@@ -32,6 +32,7 @@ pub enum FactsError {
     reason = "each says whether the kernel has a thing"
 )]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KernelFacts {
     /// Offsets of struct members.
     pub offsets: Offsets,
