@@ -124,6 +124,7 @@ pub fn facts(shape: Shape) -> Facts {
             kernel: "6.12.1".to_owned(),
             cpus,
             nodes,
+            ..Host::default()
         },
         node_of: (0..cpus).map(|cpu| (cpu, cpu % nodes)).collect(),
         names,

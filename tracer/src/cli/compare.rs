@@ -60,7 +60,7 @@ pub(super) struct BothFromStdin;
 fn load(path: &Path) -> Result<Whole> {
     let mut recording = recording::open(path)?;
     let end = recording.finish();
-    Whole::of(&recording, end, path)
+    Whole::of(&mut recording, end, path)
 }
 
 fn side(whole: &Whole) -> Side<'_> {

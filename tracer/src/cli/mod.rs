@@ -142,7 +142,7 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.downcast_ref::<compare::BothFromStdin>().is_some()
         || matches!(
             error.downcast_ref(),
-            Some(CannotRecord::Exists(_) | CannotRecord::NoFile(_))
+            Some(CannotRecord::Exists(_) | CannotRecord::Directory(_) | CannotRecord::NoFile(_))
         )
         || error.downcast_ref::<tune::Refused>().is_some()
     {

@@ -12,7 +12,9 @@ use crate::{
     model::{report::Report, window::Window},
     record::{
         frame::Broken,
+        reader::NoRecording,
         replay::{End, Replay},
+        seems::Seems,
     },
 };
 
@@ -38,8 +40,20 @@ pub(super) fn source(path: &Path) -> Result<Box<dyn BufRead>> {
 }
 
 /// Begins to read the recording that `source` holds.
-pub(super) fn read(source: Box<dyn BufRead>, path: &Path) -> Result<Recording> {
-    Replay::open(source).map_err(|error| anyhow!("{} {error}", name(path)))
+pub(super) fn read(mut source: Box<dyn BufRead>, path: &Path) -> Result<Recording> {
+    let name = name(path);
+    let head = source
+        .fill_buf()
+        .with_context(|| format!("cannot read {name}"))?;
+    let seems = Seems::of(head);
+    Replay::open(source).map_err(|error| match error {
+        NoRecording::Foreign => {
+            anyhow!(
+                "{name} is no recording of tracer but {seems}; 'tracer run --record FILE' makes one"
+            )
+        }
+        error => anyhow!("{name} {error}"),
+    })
 }
 
 /// Opens the recording in the file, or in stdin for `-`.
@@ -57,7 +71,7 @@ pub(super) struct Whole {
 
 impl Whole {
     /// The report on all that `recording` holds up to `end`. Says on stderr if that is not the whole run.
-    pub(super) fn of(recording: &Recording, end: End, path: &Path) -> Result<Self> {
+    pub(super) fn of(recording: &mut Recording, end: End, path: &Path) -> Result<Self> {
         let name = name(path);
         let Some(window) = recording.window() else {
             return Err(match end {
@@ -71,6 +85,10 @@ impl Whole {
         let mut damage = None;
         let seconds = window.duration_ns as f64 / 1e9;
         match end {
+            End::Whole if recording.has_more() => warn(&format!(
+                "{name} has something else behind the end of its run, which is passed over; of recordings in one file \
+                 the first counts"
+            )),
             End::Whole => {}
             End::Early => warn(&format!(
                 "{name} does not have the end of its run: this is what it holds, {seconds:.1} s"

@@ -74,7 +74,7 @@ pub(super) fn report(args: &Args, global: Global) -> Result<ExitCode> {
         }
     };
     out.flush()?;
-    let whole = Whole::of(&recording, end, &args.file)?;
+    let whole = Whole::of(&mut recording, end, &args.file)?;
     match args.format {
         Format::Json => line(&mut out, &Record::Summary(whole.report.clone()))?,
         Format::Text if global.verbose > 0 => {

@@ -18,7 +18,10 @@ use crate::{
         symbols,
     },
     model::report::Host,
-    proc::{Roots, cpus::Cpus, interrupts::Interrupts, netdev::NetDevices, netns, sysctl},
+    proc::{
+        Roots, cpus::Cpus, error::read_fact, interrupts::Interrupts, netdev::NetDevices, netns,
+        sysctl,
+    },
 };
 
 /// What to watch and how.
@@ -192,6 +195,8 @@ pub(super) fn facts(
             kernel: text(uname.release()),
             cpus: u32::try_from(cpus.online.len()).context("number of CPUs")?,
             nodes: cpus.nodes,
+            boot_id: read_fact(&roots.proc.join("sys/kernel/random/boot_id")),
+            netns: netns::own_inode(roots).ok().map(u64::from),
         },
         node_of: cpus.node_of,
         names,

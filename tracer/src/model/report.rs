@@ -98,6 +98,12 @@ pub struct Host {
     pub cpus: u32,
     /// NUMA nodes; 1 where the kernel does not say.
     pub nodes: u32,
+    /// `/proc/sys/kernel/random/boot_id`; not there: an earlier tracer did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Inode number of the network namespace that tracer ran in; not there: an earlier tracer did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u64>,
 }
 
 /// One hook.

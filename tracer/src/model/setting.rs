@@ -145,13 +145,24 @@ impl Setting {
         })
     }
 
-    /// CPUs of a list in `value` of which none is `online`: the kernel refuses it, or takes it for no CPU at all.
+    /// CPUs of a list in `value` of which none is `online`: the kernel refuses it, or takes it for no CPU at all. Of a
+    /// process only the threads count that it has `now`: the others have ended, and get no CPUs any more.
     #[must_use]
-    pub fn offline(&self, value: &str, online: Option<&BTreeSet<u32>>) -> Option<Vec<u32>> {
+    pub fn offline(
+        &self,
+        value: &str,
+        now: &str,
+        online: Option<&BTreeSet<u32>>,
+    ) -> Option<Vec<u32>> {
         let online = online?;
-        let lists = self.lists(value)?.into_values();
+        let given = self.lists(value)?;
+        let there = self.lists(now).unwrap_or_else(|| given.clone());
+        let lists = there
+            .keys()
+            .filter_map(|tid| given.get(tid).or_else(|| given.get(&None)));
         let mut lists = lists.filter(|cpus| !cpus.is_empty());
-        lists.find(|cpus| !cpus.iter().any(|cpu| online.contains(cpu)))
+        let offline = lists.find(|cpus| !cpus.iter().any(|cpu| online.contains(cpu)));
+        offline.cloned()
     }
 
     /// The CPU lists of `value`: those of a process by thread, else one under `None`.
@@ -225,10 +236,30 @@ impl Setting {
         }
     }
 
+    /// Whether it is what irqbalance leaves alone.
+    #[must_use]
+    pub fn is_bans(&self) -> bool {
+        matches!(self, Self::IrqbalanceBans { .. })
+    }
+
+    /// Whether a new ring or other channels of a device undo it, or it is one of these.
+    #[must_use]
+    pub fn is_reset_with_its_device(&self) -> bool {
+        self.resets_others()
+            || self.irq().is_some()
+            || matches!(self, Self::RpsCpus { .. } | Self::RpsFlowCount { .. })
+    }
+
+    /// Whether writing it may undo what was written to the vectors and queues of its device.
+    #[must_use]
+    pub fn resets_others(&self) -> bool {
+        matches!(self, Self::Ring { .. } | Self::Channels { .. })
+    }
+
     /// Whether it is named by a number that means something else after the next boot.
     #[must_use]
     pub fn is_of_one_boot(&self) -> bool {
-        self.irq().is_some() || matches!(self, Self::IrqbalanceBans { .. })
+        self.irq().is_some() || matches!(self, Self::IrqbalanceBans { .. } | Self::Process { .. })
     }
 
     /// Refuses what is no such setting or value: a plan is a file that somebody may have written by hand.
@@ -412,10 +443,13 @@ mod tests {
         assert!(process().same_online(original, "0-1 812=0-1 813=1", some));
         assert!(!process().same_online(original, "0-1 812=0-1 813=0", some));
         assert!(!Setting::sysctl("net.core.netdev_budget").same_online("3", "1", some));
-        assert_eq!(rps.offline("c", some), Some(vec![2, 3]));
-        assert_eq!(rps.offline("0", some), None);
-        assert_eq!(process().offline("0-3 813=2", some), Some(vec![2]));
-        assert_eq!(process().offline("2", None), None);
+        assert_eq!(rps.offline("c", "1", some), Some(vec![2, 3]));
+        assert_eq!(rps.offline("0", "1", some), None);
+        let offline = |now| process().offline("0-3 813=2", now, some);
+        assert_eq!(offline("1 812=1 813=1"), Some(vec![2]));
+        assert_eq!(offline("1 812=1 814=1"), None, "813 has ended");
+        assert_eq!(process().offline("2", "1 812=1", some), Some(vec![2]));
+        assert_eq!(process().offline("2", "1", None), None);
     }
 
     #[test]

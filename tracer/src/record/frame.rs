@@ -40,6 +40,12 @@ pub fn begins(bytes: &[u8]) -> bool {
     bytes.first() == PREFIX.first()
 }
 
+/// Whether a file that starts with `bytes` begins with a frame.
+#[must_use]
+pub fn is_first(bytes: &[u8]) -> bool {
+    bytes.starts_with(&PREFIX)
+}
+
 /// One frame.
 pub fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut frame = PREFIX.to_vec();

@@ -5,6 +5,7 @@ pub mod delta;
 pub mod frame;
 pub mod reader;
 pub mod replay;
+pub mod seems;
 pub mod state;
 #[cfg(test)]
 mod tests;

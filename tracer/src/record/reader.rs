@@ -131,6 +131,13 @@ impl<R: Read> Reader<R> {
     }
 }
 
+impl<R: Read> Reader<R> {
+    /// Whether there is anything behind the last frame that was read.
+    pub fn has_more(&mut self) -> bool {
+        self.first.is_some() || matches!(self.file.read(&mut [0]), Ok(1..))
+    }
+}
+
 fn header(line: &[u8]) -> Result<Header, NoRecording> {
     let title: Title = serde_json::from_slice(line).map_err(|_| NoRecording::Foreign)?;
     if title.format != FORMAT {

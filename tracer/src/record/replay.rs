@@ -106,6 +106,11 @@ impl<R: Read> Replay<R> {
         }
     }
 
+    /// Whether the file goes on behind the end of the run: not by what recorded it.
+    pub fn has_more(&mut self) -> bool {
+        self.ended && (!self.lines.is_empty() || self.reader.has_more())
+    }
+
     /// Nothing is changed by a moment that does not fit.
     fn take(&mut self, moment: Moment) -> Result<(), Misfit> {
         let mut state = self.state.clone();

@@ -127,6 +127,17 @@ fn a_recording_gives_the_report_of_the_run() {
 }
 
 #[test]
+fn what_follows_the_end_of_the_run_is_noticed() {
+    let (mut file, ..) = record(2, 2);
+    for (garbage, is_more) in [(&b""[..], false), (b"garbage", true)] {
+        file.extend(garbage);
+        let mut replay = Replay::open(&file[..]).unwrap();
+        assert!(matches!(replay.finish(), End::Whole));
+        assert_eq!(replay.has_more(), is_more);
+    }
+}
+
+#[test]
 fn a_recording_cut_anywhere_gives_what_is_whole_before() {
     let (file, ..) = record(1, 3);
     let mut most = 0;
@@ -222,8 +233,10 @@ fn an_existing_file_is_replaced_by_force_only_and_a_directory_never() {
     assert!(check(&file, true).is_ok());
     assert!(matches!(
         check(directory.path(), true),
-        Err(CannotRecord::NoFile(_))
+        Err(CannotRecord::Directory(_))
     ));
+    let why = check(directory.path(), false).unwrap_err().to_string();
+    assert!(why.contains("name a file in it"), "{why}");
     let nowhere = directory.path().join("no/such");
     assert!(matches!(
         check(&nowhere, false),

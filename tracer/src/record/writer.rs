@@ -39,6 +39,9 @@ pub enum CannotRecord {
     /// Something has this name.
     #[error("{} exists already: --force replaces it", .0.display())]
     Exists(PathBuf),
+    /// It is a directory.
+    #[error("{path} is a directory: name a file in it, such as {path}/before.trec", path = .0.display())]
+    Directory(PathBuf),
     /// It is not a file.
     #[error("{} is no ordinary file and is not replaced: name another one", .0.display())]
     NoFile(PathBuf),
@@ -58,6 +61,9 @@ pub fn check(path: &Path, force: bool) -> Result<(), CannotRecord> {
         path: path.to_owned(),
         source,
     };
+    if path.is_dir() {
+        return Err(CannotRecord::Directory(path.to_owned()));
+    }
     match path.symlink_metadata() {
         Ok(_) if !force => Err(CannotRecord::Exists(path.to_owned())),
         Ok(there) if !there.is_file() => Err(CannotRecord::NoFile(path.to_owned())),

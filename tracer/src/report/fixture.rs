@@ -133,6 +133,7 @@ pub fn healthy() -> Report {
             kernel: "6.12.9-amd64".into(),
             cpus: 4,
             nodes: 1,
+            ..Host::default()
         },
         start_unix_ns: 1_769_829_127_000_000_000,
         duration_ns: 10_003_000_000,
@@ -559,6 +560,7 @@ pub fn many_cpus() -> Report {
         kernel: "6.1.0-28-amd64".into(),
         cpus: 64,
         nodes: 2,
+        ..Host::default()
     };
     report.cpus = (0..64u32)
         .map(|n| {

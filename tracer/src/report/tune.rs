@@ -256,6 +256,13 @@ pub fn status(status: &Status, style: &Style) -> String {
         let words = format!("{words}; before it {}", losses(&plan.baseline));
         page.item("", &words, Tone::Strong, 2);
     }
+    if let Some(netns) = status.netns {
+        let words = format!(
+            "applied in network namespace {netns}, which is not this one: its devices are not visible from here; enter it \
+             with ip netns exec"
+        );
+        page.prose(&words, Tone::Alarm, 2);
+    }
     for entry in &status.settings {
         let now = entry.now.as_deref().unwrap_or("gone");
         let (words, tone) = match entry.state {
@@ -270,6 +277,10 @@ pub fn status(status: &Status, style: &Style) -> String {
                     entry.applied, entry.original
                 ),
                 Tone::Alarm,
+            ),
+            Standing::Hidden => (
+                format!("not visible from here (applied {})", entry.applied),
+                Tone::Strong,
             ),
             Standing::Gone => (format!("gone (applied {})", entry.applied), Tone::Strong),
         };

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     fault::{Fault, Interrupted},
-    host::Host,
+    host::{Host, SettingError},
     identity::Identity,
     journal::{Journal, JournalError, Line, text},
     plan::Plan,
@@ -18,11 +18,14 @@ use super::{
 };
 use crate::model::setting::{Setting, irqs};
 
+/// Setting, value before, new value.
+pub type Change = (Setting, String, String);
+
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Setting, value before, new value.
-    pub changed: Vec<(Setting, String, String)>,
+    /// What was changed.
+    pub changed: Vec<Change>,
     /// Settings that had their new value already.
     pub already: Vec<Setting>,
     /// The journal was of another boot, whose changes are gone.
@@ -252,45 +255,60 @@ fn undo(
     failed: &str,
 ) -> ApplyError {
     let mut left = Vec::new();
-    for (at, change) in next.iter().enumerate().rev() {
-        let back = match host.read(&change.setting) {
-            _ if at > failed_at => Ok(()),
-            Ok(now) if change.setting.same(&change.before, &now) => Ok(()),
-            // There is nothing left that could be put back.
-            Err(error) if error.is_gone() => Ok(()),
-            _ => set(host, &change.setting, &change.before),
-        };
-        if let Err(error) = back {
-            left.push((change.setting.clone(), error));
-        }
-    }
-    let is_back =
-        |left: &[(Setting, _)], change: &Next| left.iter().all(|(s, _)| *s != change.setting);
-    let back = next.iter().rev().filter(|change| is_back(&left, change));
-    let back: Vec<_> = back
-        .map(|change| (&change.setting, change.before.as_str()))
-        .collect();
-    left.extend(settle(host, &back));
     let mut undone = 0;
-    for (at, change) in next.iter().enumerate() {
-        if is_back(&left, change) {
-            undone += usize::from(at < failed_at);
-            journal.take(Line::Undone {
-                setting: change.setting.clone(),
-            });
+    let (bans, others): (Vec<_>, Vec<_>) = next
+        .iter()
+        .enumerate()
+        .partition(|(_, change)| change.setting.is_bans());
+    // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
+    for changes in [others, bans] {
+        let still = undo_some(host, &changes, failed_at);
+        for (at, change) in changes {
+            if still.iter().all(|(setting, _)| *setting != change.setting) {
+                undone += usize::from(at < failed_at);
+                journal.take(Line::Undone {
+                    setting: change.setting.clone(),
+                });
+            }
         }
+        left.extend(still);
+        // If that fails, what is in it too much is found to be as it was.
+        let _ = save_rest(state, journal);
     }
     if left.is_empty() {
         journal.plans.pop();
+        let _ = save_rest(state, journal);
     }
-    let left = left.iter().map(|(_, error)| error.to_string()).collect();
-    // If that fails, what is in it too much is found to be as it was.
-    let _ = save_rest(state, journal);
     ApplyError::Failed {
         failed: failed.to_owned(),
         undone,
-        left,
+        left: left.iter().map(|(_, error)| error.to_string()).collect(),
     }
+}
+
+/// Gives those that could not be undone.
+fn undo_some(
+    host: &mut impl Host,
+    changes: &[(usize, &Next)],
+    failed_at: usize,
+) -> Vec<(Setting, SettingError)> {
+    let mut left = Vec::new();
+    let mut back = Vec::new();
+    for (at, change) in changes.iter().rev() {
+        let done = match host.read(&change.setting) {
+            _ if *at > failed_at => continue,
+            Ok(now) if change.setting.same(&change.before, &now) => Ok(()),
+            // There is nothing left that could be put back.
+            Err(error) if error.is_gone() => continue,
+            _ => set(host, &change.setting, &change.before),
+        };
+        match done {
+            Ok(()) => back.push((&change.setting, change.before.as_str())),
+            Err(error) => left.push((change.setting.clone(), error)),
+        }
+    }
+    left.extend(settle(host, &back));
+    left
 }
 
 /// Takes the changes that were just `applied` back, those of earlier plans not; what somebody else has changed since is
@@ -302,14 +320,51 @@ pub fn withdraw(
 ) -> Result<Reverted, ApplyError> {
     let mut reverted = Reverted::default();
     let mut journal = load(state)?.unwrap_or_default();
+    let fail = |error: io::Error| ApplyError::Journal {
+        path: state.journal().display().to_string(),
+        why: format!("cannot write the journal: {error}"),
+    };
+    let settings = || applied.changed.iter().map(|(setting, ..)| setting);
+    if settings().any(Setting::resets_others) {
+        let settings = settings().filter(|setting| setting.is_reset_with_its_device());
+        let settings = settings.cloned().collect();
+        // Without it, a revert after a kill here takes what is disturbed for somebody else's.
+        let _ = mark(state, &[Line::Reverting { settings }]);
+    }
+    let (bans, others): (Vec<&Change>, Vec<&Change>) = applied
+        .changed
+        .iter()
+        .partition(|(setting, ..)| setting.is_bans());
+    // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
+    take_back(host, &others, &mut journal, &mut reverted);
+    if !bans.is_empty() {
+        save_rest(state, &journal).map_err(fail)?;
+        take_back(host, &bans, &mut journal, &mut reverted);
+    }
+    if reverted.is_complete() {
+        journal.plans.pop();
+    }
+    save_rest(state, &journal).map_err(fail)?;
+    Ok(reverted)
+}
+
+/// Writes the values from before these changes, the newest first.
+fn take_back(
+    host: &mut impl Host,
+    changes: &[&Change],
+    journal: &mut Journal,
+    reverted: &mut Reverted,
+) {
+    let online = host.online();
     let mut back = Vec::new();
-    for (setting, before, to) in applied.changed.iter().rev() {
+    for (setting, before, to) in changes.iter().rev() {
+        let is = |value: &str, now: &str| setting.same_online(value, now, online.as_ref());
         let done = match host.read(setting) {
-            Ok(now) if setting.same(to, &now) => set(host, setting, before).map(|()| {
+            Ok(now) if is(to, &now) => set(host, setting, before).map(|()| {
                 let done = (setting.clone(), now, before.clone());
                 reverted.restored.push(done);
             }),
-            Ok(now) if setting.same(before, &now) => {
+            Ok(now) if is(before, &now) => {
                 reverted.already.push(setting.clone());
                 Ok(())
             }
@@ -338,14 +393,6 @@ pub fn withdraw(
             });
         }
     }
-    if reverted.is_complete() {
-        journal.plans.pop();
-    }
-    save_rest(state, &journal).map_err(|error| ApplyError::Journal {
-        path: state.journal().display().to_string(),
-        why: format!("cannot write the journal: {error}"),
-    })?;
-    Ok(reverted)
 }
 
 /// Writes what is left; a plan without any change left is none.

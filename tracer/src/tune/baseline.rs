@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     analyze::missed,
-    model::report::{HookStatus, Report},
+    model::report::{DropTotals, HookStatus, Report},
 };
 
 /// Fewer packets than this say nothing about a share of a million.
@@ -58,9 +58,7 @@ impl Baseline {
             .max(report.drop_totals.harmful.unwrap_or(0))
             .saturating_add(unattributed)
             .max(refused);
-        let mut hooks = report.hooks.iter();
-        let traced =
-            hooks.any(|hook| hook.name == "kfree_skb" && hook.status == HookStatus::Attached);
+        let traced = is_traced(report);
         Self {
             duration_ns: report.duration_ns,
             packets: entered.saturating_add(missed),
@@ -70,6 +68,21 @@ impl Baseline {
                 traced,
             }),
         }
+    }
+
+    /// Of a report that is compared with `before`: where that counted only what the backlogs refused and the cards missed,
+    /// no more is counted here.
+    #[must_use]
+    pub fn like(before: &Self, report: &Report) -> Self {
+        let counts_all = before.scope.is_none_or(|scope| scope.traced);
+        if counts_all || !is_traced(report) {
+            return Self::of(report);
+        }
+        let mut counted = report.clone();
+        counted.drops.clear();
+        counted.drop_totals = DropTotals::default();
+        counted.hooks.clear();
+        Self::of(&counted)
     }
 
     /// Lost packets of a million; `None` without packets.
@@ -117,10 +130,15 @@ impl Baseline {
     }
 }
 
+fn is_traced(report: &Report) -> bool {
+    let mut hooks = report.hooks.iter();
+    hooks.any(|hook| hook.name == "kfree_skb" && hook.status == HookStatus::Attached)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::report::{Drop, DropTotals, Hook};
+    use crate::model::report::{Drop, Hook};
 
     fn measured(packets: u64, lost: u64) -> Baseline {
         Baseline {
@@ -154,6 +172,10 @@ mod tests {
             ..Hook::default()
         }];
         let whole = Baseline::of(&report);
+        assert_eq!(Baseline::like(&whole, &report), whole);
+        let like_blind = Baseline::like(&blind, &report);
+        assert_eq!(like_blind.lost, 0, "no backlog refused any");
+        assert!(blind.incomparable(&like_blind).is_none());
         report.interfaces = vec!["eth0".to_owned()];
         let part = Baseline::of(&report);
         let unknown = measured(1, 0);

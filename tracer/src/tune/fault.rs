@@ -1,6 +1,6 @@
 //! For tests only: dying in the middle. `TRACER_TUNE_FAULT=apply:N` (or `revert:N`) kills the process with SIGKILL when it
-//! passes its checkpoint number N; there is one before and one after each write, and in a revert one after each mark
-//! in the journal, which come last. `apply:N:stop` stops it there instead (SIGSTOP), and SIGCONT lets it go on.
+//! passes its checkpoint number N; there is one before and one after each write, and in a revert one after each time
+//! that the journal is marked. `apply:N:stop` stops it there instead (SIGSTOP), and SIGCONT lets it go on.
 
 use signal_hook::{
     consts::{SIGKILL, SIGSTOP},

@@ -1,8 +1,8 @@
 //! What was changed and what it was before: JSON lines, written and synced before the first change.
 //!
 //! The first line tells the boot, `plan` begins a plan, `change` is one setting of it, `done` says that all of them were
-//! made. `undone` takes the newest change of a setting back, `restored` all of them. A last line that was cut off is
-//! passed over.
+//! made. `undone` takes the newest change of a setting back, `restored` all of them; `reverting` tells what a revert is
+//! about to restore that its own writes may disturb meanwhile. A last line that was cut off is passed over.
 
 use std::collections::BTreeSet;
 
@@ -57,6 +57,11 @@ pub enum Line {
     Undone {
         /// What.
         setting: Setting,
+    },
+    /// A revert begins that restores a ring or channels, which undo some of these: whatever they are, it is its doing.
+    Reverting {
+        /// What.
+        settings: Vec<Setting>,
     },
     /// The setting has its original value again.
     Restored {
@@ -122,6 +127,8 @@ pub struct Journal {
     pub plans: Vec<Begun>,
     /// In the order of their first change.
     pub entries: Vec<Entry>,
+    /// Those that a revert began to restore, and was killed perhaps.
+    pub reverting: Vec<Setting>,
 }
 
 /// The journal cannot be understood.
@@ -213,6 +220,7 @@ impl Journal {
                 }
                 self.entries.retain(|entry| !entry.values.is_empty());
             }
+            Line::Reverting { settings } => self.reverting = settings,
             Line::Restored { setting, .. } => self.entries.retain(|e| e.setting != setting),
         }
     }
@@ -247,6 +255,10 @@ impl Journal {
                 });
             }
         }
+        if !self.reverting.is_empty() {
+            let settings = self.reverting.clone();
+            lines.push(Line::Reverting { settings });
+        }
         lines
     }
 
@@ -264,6 +276,20 @@ impl Journal {
     pub fn elsewhere(&self, own: &Identity) -> Option<(u64, u64)> {
         let both = self.netns.zip(own.netns);
         both.filter(|(of, here)| of != here)
+    }
+
+    /// Whether the value of `setting` may be the doing of a ring or channels: apply or a revert wrote these and was killed
+    /// before it wrote the setting.
+    #[must_use]
+    pub fn is_disturbed(&self, setting: &Setting) -> bool {
+        if self.reverting.contains(setting) {
+            return true;
+        }
+        let is_cut_off = self.plans.last().is_some_and(|plan| !plan.done);
+        let mut entries = self.entries.iter();
+        is_cut_off
+            && setting.is_reset_with_its_device()
+            && entries.any(|entry| entry.setting.resets_others())
     }
 
     /// Whether there are settings of devices in it, whose names mean something in one network namespace only.

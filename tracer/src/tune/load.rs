@@ -5,11 +5,12 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::plan::{Plan, SCHEMA};
 use crate::{
     model::report::{self, Record, Report},
+    record::seems::Seems,
     report::json,
 };
 
@@ -58,9 +59,37 @@ fn summary(lines: impl BufRead) -> Result<Report> {
 /// The plan in `path`, JSON as `tracer tune plan --format json` prints it; `-` is stdin. Every setting and value in it
 /// is one that tracer may write.
 pub fn plan(path: &Path) -> Result<Plan> {
-    let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
-    parse_plan(&text).with_context(|| format!("no plan in {}", path.display()))
+    let name = if path.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let mut bytes = Vec::new();
+    open(path)?
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {name}"))?;
+    if let Some(why) = no_plan(Seems::of(&bytes), &name) {
+        bail!(why);
+    }
+    let text = std::str::from_utf8(&bytes);
+    text.map_err(anyhow::Error::new)
+        .and_then(parse_plan)
+        .with_context(|| {
+            format!("no plan in {name}, as 'tracer tune plan --format json > plan.json' makes one")
+        })
+}
+
+/// Why what is in the file is none.
+fn no_plan(seems: Seems, name: &str) -> Option<String> {
+    Some(match seems {
+        Seems::Plan | Seems::Json => return None,
+        Seems::Recording | Seems::Report => format!(
+            "{name} is {seems}, no plan: 'tracer tune plan --from {name} --format json > plan.json' makes one of it"
+        ),
+        _ => format!(
+            "{name} is {seems}, no plan: 'tracer tune plan --format json > plan.json' makes one"
+        ),
+    })
 }
 
 pub(super) fn parse_plan(text: &str) -> Result<Plan> {
@@ -118,5 +147,26 @@ mod tests {
             "name":"kernel.core_pattern"},"from":null,"to":"1"}]}],"by_hand":[],"notes":[],"cpus":[],"applications":[]}"#;
         let error = parse_plan(text).unwrap_err().to_string();
         assert!(error.contains("not a setting"), "{error}");
+    }
+
+    #[test]
+    fn what_is_given_for_a_plan_is_named_with_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |name: &str, text: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("{:#}", plan(&path).unwrap_err())
+        };
+        let recording = crate::record::frame::encode(b"{}\n").unwrap();
+        let why = said("before.trec", &recording);
+        assert!(why.contains("before.trec is a recording, no plan"), "{why}");
+        assert!(why.contains("before.trec --format json"), "{why}");
+        let why = said("plan.txt", b"5 changes for db7, in this order\n");
+        assert!(why.contains("plan.txt is text, no plan"), "{why}");
+        let why = said("other.json", b"{\"a\":1}");
+        assert!(
+            why.contains("other.json") && why.contains("tune plan --format json"),
+            "{why}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::{
     fault::{Fault, Interrupted},
     host::{Host, SettingError},
     identity::Identity,
-    journal::{Entry, Line},
+    journal::{Entry, Journal, Line},
     state::State,
     write::{set, settle},
 };
@@ -75,38 +75,26 @@ pub fn revert(
         if !force {
             is_here(&journal, own)?;
         }
-        let elsewhere = journal.elsewhere(own).is_some();
-        let mut done = Vec::new();
-        // Backwards: what was set last may hide what was set before.
-        for entry in journal.entries.iter().rev() {
-            if elsewhere && entry.setting.device().is_some() {
-                // A device of that name here is another one.
-                reverted.gone.push(entry.setting.clone());
-                done.push(entry);
-            } else if restore(host, entry, force, &mut reverted, fault)? {
-                done.push(entry);
-            }
-        }
-        let back = done
+        let run = Run {
+            state,
+            journal: &journal,
+            elsewhere: journal.elsewhere(own).is_some(),
+            force,
+            now_unix_ns,
+        };
+        run.begin(host, &mut reverted);
+        let (bans, others): (Vec<&Entry>, Vec<&Entry>) = journal
+            .entries
             .iter()
-            .map(|entry| (&entry.setting, entry.original.as_str()));
-        let back: Vec<_> = back
-            .filter(|(setting, _)| reverted.has_original(setting))
-            .collect();
-        let left = settle(host, &back);
-        reverted.without(&left);
-        done.retain(|entry| left.iter().all(|(setting, _)| *setting != entry.setting));
-        for entry in done {
-            let line = Line::Restored {
-                setting: entry.setting.clone(),
-                time_unix_ns: now_unix_ns,
-            };
-            // A full disk keeps nothing from being restored; the next revert finds it as it was.
-            if let Err(error) = mark(state, &[line]) {
-                let path = state.journal();
-                reverted.unmarked = Some(format!("{}: {error}", path.display()));
-            }
-            fault.pass()?;
+            .partition(|entry| entry.setting.is_bans());
+        let done = run.restore(host, &others, &mut reverted, fault)?;
+        // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
+        if !bans.is_empty() || !reverted.is_complete() {
+            run.mark(&done, &mut reverted, fault)?;
+        }
+        let done = run.restore(host, &bans, &mut reverted, fault)?;
+        if !done.is_empty() && !reverted.is_complete() {
+            run.mark(&done, &mut reverted, fault)?;
         }
     }
     if reverted.is_complete() {
@@ -118,59 +106,158 @@ pub fn revert(
     Ok(Some(reverted))
 }
 
-/// True if the entry is done with.
-fn restore(
-    host: &mut impl Host,
-    entry: &Entry,
+/// Restoring what a journal of this boot has.
+struct Run<'a> {
+    state: &'a State,
+    journal: &'a Journal,
+    /// Its devices are those of another network namespace.
+    elsewhere: bool,
     force: bool,
-    reverted: &mut Reverted,
-    fault: &mut Fault,
-) -> Result<bool, Interrupted> {
-    let setting = &entry.setting;
-    let now = match host.read(setting) {
-        Ok(now) => now,
-        Err(error) if error.is_gone() => {
-            reverted.gone.push(setting.clone());
+    now_unix_ns: u64,
+}
+
+impl Run<'_> {
+    /// Notes what the restoring of a ring or channels may disturb, so that a revert after this one was killed does not
+    /// take it for somebody else's change.
+    fn begin(&self, host: &mut impl Host, reverted: &mut Reverted) {
+        let online = host.online();
+        let is_ours = |entry: &&Entry| {
+            let now = host.read(&entry.setting);
+            now.is_ok_and(|now| {
+                self.force
+                    || entry.is_ours(&now, online.as_ref())
+                    || self.journal.is_disturbed(&entry.setting)
+            })
+        };
+        let entries = self.journal.entries.iter();
+        let settings = entries.clone().map(|entry| &entry.setting);
+        if !settings.clone().any(Setting::resets_others) {
+            return;
+        }
+        let disturbed = entries.filter(|entry| {
+            let is_elsewhere = self.elsewhere && entry.setting.device().is_some();
+            entry.setting.is_reset_with_its_device() && !is_elsewhere
+        });
+        let ours = disturbed.filter(is_ours);
+        let settings: Vec<Setting> = ours.map(|entry| entry.setting.clone()).collect();
+        if settings.iter().any(Setting::resets_others) && settings != self.journal.reverting {
+            self.write(&[Line::Reverting { settings }], reverted);
+        }
+    }
+
+    /// Restores the entries, the newest first: what was set last may hide what was set before. Gives those that are done
+    /// with.
+    fn restore<'a>(
+        &self,
+        host: &mut impl Host,
+        entries: &[&'a Entry],
+        reverted: &mut Reverted,
+        fault: &mut Fault,
+    ) -> Result<Vec<&'a Entry>, Interrupted> {
+        let mut done = Vec::new();
+        for entry in entries.iter().rev() {
+            if self.elsewhere && entry.setting.device().is_some() {
+                // A device of that name here is another one.
+                reverted.gone.push(entry.setting.clone());
+                done.push(*entry);
+            } else if self.restore_one(host, entry, reverted, fault)? {
+                done.push(*entry);
+            }
+        }
+        let back = done
+            .iter()
+            .map(|entry| (&entry.setting, entry.original.as_str()));
+        let back: Vec<_> = back
+            .filter(|(setting, _)| reverted.has_original(setting))
+            .collect();
+        let left = settle(host, &back);
+        reverted.without(&left);
+        done.retain(|entry| left.iter().all(|(setting, _)| *setting != entry.setting));
+        Ok(done)
+    }
+
+    /// Notes that these are done with, and that nothing is disturbed any more.
+    fn mark(
+        &self,
+        done: &[&Entry],
+        reverted: &mut Reverted,
+        fault: &mut Fault,
+    ) -> Result<(), Interrupted> {
+        let lines = done.iter().map(|entry| Line::Restored {
+            setting: entry.setting.clone(),
+            time_unix_ns: self.now_unix_ns,
+        });
+        let mut lines: Vec<Line> = lines.collect();
+        lines.push(Line::Reverting {
+            settings: Vec::new(),
+        });
+        self.write(&lines, reverted);
+        fault.pass()
+    }
+
+    /// A full disk keeps nothing from being restored; the next revert finds it as it was.
+    fn write(&self, lines: &[Line], reverted: &mut Reverted) {
+        if let Err(error) = mark(self.state, lines) {
+            let path = self.state.journal();
+            reverted.unmarked = Some(format!("{}: {error}", path.display()));
+        }
+    }
+
+    /// True if the entry is done with.
+    fn restore_one(
+        &self,
+        host: &mut impl Host,
+        entry: &Entry,
+        reverted: &mut Reverted,
+        fault: &mut Fault,
+    ) -> Result<bool, Interrupted> {
+        let setting = &entry.setting;
+        let now = match host.read(setting) {
+            Ok(now) => now,
+            Err(error) if error.is_gone() => {
+                reverted.gone.push(setting.clone());
+                return Ok(true);
+            }
+            Err(error) => {
+                reverted.failed.push(error.to_string());
+                return Ok(false);
+            }
+        };
+        let online = host.online();
+        let online = online.as_ref();
+        // Where it could also be the new value, the original one is written: it counts again when those CPUs come back.
+        let is_original = setting.same(&entry.original, &now)
+            || setting.same_online(&entry.original, &now, online)
+                && !setting.same(entry.wanted(), &now);
+        if is_original {
+            reverted.already.push(setting.clone());
             return Ok(true);
         }
-        Err(error) => {
+        let is_ours = entry.is_ours(&now, online) || self.journal.is_disturbed(setting);
+        if !is_ours && !self.force {
+            let foreign = (setting.clone(), now, entry.wanted().to_owned());
+            reverted.foreign.push(foreign);
+            return Ok(false);
+        }
+        if let Some(cpus) = setting.offline(&entry.original, &now, online) {
+            let cpus = format_list(&cpus);
+            if self.force {
+                reverted.given_up.push((setting.clone(), cpus));
+            } else {
+                reverted.failed.push(format!(
+                "{setting}: CPU {cpus}, where it was, is offline: bring it online first; --force forgets it"
+            ));
+            }
+            return Ok(self.force);
+        }
+        fault.pass()?;
+        if let Err(error) = set(host, setting, &entry.original) {
             reverted.failed.push(error.to_string());
             return Ok(false);
         }
-    };
-    let online = host.online();
-    let online = online.as_ref();
-    // Where it could also be the new value, the original one is written: it counts again when those CPUs come back.
-    let is_original = setting.same(&entry.original, &now)
-        || setting.same_online(&entry.original, &now, online)
-            && !setting.same(entry.wanted(), &now);
-    if is_original {
-        reverted.already.push(setting.clone());
-        return Ok(true);
+        fault.pass()?;
+        let done = (setting.clone(), now, entry.original.clone());
+        reverted.restored.push(done);
+        Ok(true)
     }
-    if !entry.is_ours(&now, online) && !force {
-        let foreign = (setting.clone(), now, entry.wanted().to_owned());
-        reverted.foreign.push(foreign);
-        return Ok(false);
-    }
-    if let Some(cpus) = setting.offline(&entry.original, online) {
-        let cpus = format_list(&cpus);
-        if force {
-            reverted.given_up.push((setting.clone(), cpus));
-        } else {
-            reverted.failed.push(format!(
-                "{setting}: CPU {cpus}, where it was, is offline: bring it online first; --force forgets it"
-            ));
-        }
-        return Ok(force);
-    }
-    fault.pass()?;
-    if let Err(error) = set(host, setting, &entry.original) {
-        reverted.failed.push(error.to_string());
-        return Ok(false);
-    }
-    fault.pass()?;
-    let done = (setting.clone(), now, entry.original.clone());
-    reverted.restored.push(done);
-    Ok(true)
 }

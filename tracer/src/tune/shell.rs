@@ -1,13 +1,45 @@
 //! A plan as a script for who would rather paste it: POSIX sh, each change with the value of now beside it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _};
 
 use super::plan::{Plan, Planned};
-use crate::{analyze::rules::quote, model::setting::Setting};
+use crate::{
+    analyze::rules::quote,
+    model::setting::Setting,
+    proc::{Roots, netns},
+};
 
-/// The script. Undoing it is the second half, commented out.
+/// A network namespace that is not the host's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netns {
+    /// Its inode number.
+    pub inode: u64,
+    /// As `ip netns` knows it.
+    pub name: Option<String>,
+}
+
+impl Netns {
+    /// That of the plan's devices; `None`: the host's own, or not known.
+    #[must_use]
+    pub fn of(plan: &Plan, roots: &Roots) -> Option<Self> {
+        let inode = plan.host.netns?;
+        let names = netns::names(roots).unwrap_or_default();
+        let name = u32::try_from(inode).ok().and_then(|n| names.get(&n));
+        let init = fs::metadata(roots.proc.join("1/ns/net")).ok();
+        // Who may not see that of process 1 knows those with names.
+        let is_init = init.map_or(name.is_none(), |init| init.ino() == inode);
+        (!is_init).then(|| Self {
+            inode,
+            name: name.cloned(),
+        })
+    }
+}
+
+/// The script; `netns` is where its devices are. Undoing it is the second half, commented out.
 #[must_use]
-pub fn script(plan: &Plan) -> String {
+pub fn script(plan: &Plan, netns: Option<&Netns>) -> String {
+    let has_devices = plan.changes().any(|c| c.setting.device().is_some());
+    let netns = netns.filter(|_| has_devices);
     let mut out = String::from("#!/bin/sh\n");
     let _ = writeln!(
         out,
@@ -21,6 +53,16 @@ pub fn script(plan: &Plan) -> String {
         }
     }
     out.push_str("set -e\n");
+    if let Some(netns) = netns {
+        enter(&mut out, plan, netns);
+    }
+    let command = |change: &Planned, value: &str| {
+        let command = command(change, value);
+        match netns {
+            Some(_) if change.setting.device().is_some() => format!("in_netns {}", quote(&command)),
+            _ => command,
+        }
+    };
     for step in &plan.steps {
         let _ = writeln!(
             out,
@@ -45,13 +87,51 @@ pub fn script(plan: &Plan) -> String {
     }
     let back: Vec<&Planned> = plan.changes().filter(|c| c.from.is_some()).collect();
     if !back.is_empty() {
-        out.push_str("\n# To undo:\n");
+        let with = netns.map_or("", |_| ", with the lines on in_netns above");
+        let _ = writeln!(out, "\n# To undo{with}:");
     }
     for change in back.into_iter().rev() {
         let from = change.from.as_deref().unwrap_or_default();
         let _ = writeln!(out, "# {}", command(change, from));
     }
     out
+}
+
+/// What it takes to run commands in the namespace, whose /sys alone has its devices; and a look whether it is that one.
+fn enter(out: &mut String, plan: &Plan, netns: &Netns) {
+    let inode = netns.inode;
+    let _ = match &netns.name {
+        Some(name) => writeln!(out, "netns={}", quote(&format!("/run/netns/{name}"))),
+        None => writeln!(
+            out,
+            "netns=${{1:?give the path of network namespace {inode}, such as /proc/PID/ns/net}}"
+        ),
+    };
+    let _ = write!(
+        out,
+        r#"if [ "$(stat -L -c %i "$netns")" != {inode} ]; then
+  echo "$netns is not network namespace {inode}, that this plan is for: measure and plan again there" >&2
+  exit 1
+fi
+in_netns() {{
+  nsenter --net="$netns" unshare --mount sh -c 'mount -t sysfs none /sys && eval "$1"' sh "$1"
+}}
+"#
+    );
+    let sysctl = plan.changes().find_map(|change| match &change.setting {
+        file @ Setting::Sysctl { .. } => Some(file.to_string()),
+        _ => None,
+    });
+    if let Some(file) = sysctl {
+        let _ = write!(
+            out,
+            r#"if [ ! -e {file} ]; then
+  echo "no {file} here: run this in the host's own network namespace" >&2
+  exit 1
+fi
+"#
+        );
+    }
 }
 
 /// One line, whatever is in it.
@@ -71,5 +151,68 @@ fn command(change: &Planned, value: &str) -> String {
             format!("# irqbalance (pid {pid}): ban IRQs {value}, by irqbalance-ui or --banirq")
         }
         file => format!("echo {value} > {}", quote(&file.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::plan::{Part, Step};
+
+    fn plan() -> Plan {
+        let change = |setting, from: &str, to: &str| Planned {
+            setting,
+            from: Some(from.to_owned()),
+            to: to.to_owned(),
+        };
+        let rps = Setting::RpsCpus {
+            device: "eth0".into(),
+            queue: 0,
+        };
+        Plan {
+            steps: vec![Step {
+                part: Part::Rps,
+                title: "Steer".into(),
+                why: "one CPU".into(),
+                finding: String::new(),
+                effect: String::new(),
+                risk: None,
+                changes: vec![
+                    change(
+                        Setting::sysctl("net.core.netdev_max_backlog"),
+                        "1000",
+                        "2000",
+                    ),
+                    change(rps, "0", "f"),
+                ],
+            }],
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn devices_of_another_namespace_are_written_to_in_it() {
+        let rps = "/sys/class/net/eth0/queues/rx-0/rps_cpus";
+        let here = script(&plan(), None);
+        assert!(here.contains(&format!("\necho f > {rps}\n")), "{here}");
+        let blue = Netns {
+            inode: 4_026_532_281,
+            name: Some("blue".into()),
+        };
+        let there = script(&plan(), Some(&blue));
+        assert!(there.contains("netns=/run/netns/blue\n"), "{there}");
+        assert!(there.contains("!= 4026532281 ]"), "{there}");
+        assert!(
+            there.contains(&format!("\nin_netns 'echo f > {rps}'\n")),
+            "{there}"
+        );
+        let sysctl = "/proc/sys/net/core/netdev_max_backlog";
+        assert!(
+            there.contains(&format!("\necho 2000 > {sysctl}\n")),
+            "{there}"
+        );
+        assert!(there.contains(&format!("if [ ! -e {sysctl} ]")), "{there}");
+        let unnamed = Netns { name: None, ..blue };
+        assert!(script(&plan(), Some(&unnamed)).contains("${1:?give the path"));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    apply::{ApplyError, is_here, load_on},
+    apply::{ApplyError, load_on},
     host::Host,
     identity::Identity,
     journal::Begun,
@@ -20,6 +20,8 @@ pub struct Status {
     pub plans: Vec<Begun>,
     /// The host was rebooted since: nothing of this is in force any more.
     pub rebooted: bool,
+    /// Inode number of the network namespace that it was applied in, if its devices are there and not in the present one.
+    pub netns: Option<u64>,
     /// Setting by setting, in the order of their first change.
     pub settings: Vec<Entry>,
 }
@@ -51,6 +53,8 @@ pub enum Standing {
     Drifted,
     /// Its device or process is gone, or it cannot be read.
     Gone,
+    /// Its device is in the network namespace that it was applied in, which is not the present one.
+    Hidden,
 }
 
 /// Reads both; `None` if nothing is applied.
@@ -63,16 +67,23 @@ pub fn status(
         return Ok(None);
     };
     let rebooted = journal.is_of_another_boot(own);
-    if !rebooted {
-        is_here(&journal, own)?;
-    }
+    let elsewhere = journal.elsewhere(own).filter(|_| journal.names_devices());
+    let online = host.online();
     let entries = journal.entries.iter().map(|entry| {
-        let now = host.read(&entry.setting).ok();
+        // A device of that name here is another one.
+        let is_hidden = elsewhere.is_some() && entry.setting.device().is_some();
+        let now = if is_hidden {
+            None
+        } else {
+            host.read(&entry.setting).ok()
+        };
         let same = |value: &str| {
-            let is_so = |now: &String| entry.setting.same(value, now);
+            let is_so = |now: &String| entry.setting.same_online(value, now, online.as_ref());
             now.as_ref().is_some_and(is_so)
         };
-        let state = if now.is_none() {
+        let state = if is_hidden {
+            Standing::Hidden
+        } else if now.is_none() {
             Standing::Gone
         } else if same(entry.wanted()) {
             Standing::Applied
@@ -95,6 +106,7 @@ pub fn status(
         kind: "tune_status",
         plans: journal.plans,
         rebooted,
+        netns: elsewhere.map(|(of, _)| of),
         settings,
     }))
 }

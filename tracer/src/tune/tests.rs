@@ -426,6 +426,119 @@ fn what_does_not_stay_restored_is_named_and_kept_in_the_journal() {
     }
 }
 
+fn bans() -> Setting {
+    Setting::IrqbalanceBans { pid: 600 }
+}
+
+#[test]
+fn a_revert_that_is_killed_anywhere_is_finished_by_the_next() {
+    // A ring that undoes a vector, and an irqbalance that moves one as soon as it may.
+    let (with_ring, ring) = with_ring();
+    let plan_with_ring = plan_of(&with_ring, &[(ring, "1024"), (irq(24), "2")]);
+    let mut with_bans = made();
+    with_bans.values.insert(bans(), String::new());
+    let changes = [
+        (backlog(), "9"),
+        (bans(), "24 25"),
+        (irq(24), "2"),
+        (irq(25), "3"),
+    ];
+    let plan_with_bans = plan_of(&with_bans, &changes);
+    for (before, plan) in [(with_ring, plan_with_ring), (with_bans, plan_with_bans)] {
+        for at in 0..12 {
+            let (_directory, state) = directory();
+            let mut host = before.clone();
+            apply_it(&mut host, &state, &plan).unwrap();
+            if before.resets.is_none() {
+                host.resets = Some((bans(), irq(24), "1".into()));
+            }
+            let killed = revert(&mut host, &state, &own(), false, 2, &mut Fault::gentle(at));
+            if killed.is_err() {
+                let reverted = revert_it(&mut host, &state, false);
+                let foreign = reverted.map(|reverted| reverted.foreign);
+                assert_eq!(foreign.unwrap_or_default(), [], "killed at {at}");
+            }
+            // What irqbalance does without bans is its own affair.
+            if before.resets.is_none() {
+                host.values.insert(irq(24), "0-3".into());
+            }
+            assert_eq!(host.values, before.values, "killed at {at}");
+            assert_eq!(load(&state).unwrap(), None);
+        }
+    }
+}
+
+#[test]
+fn an_apply_that_was_killed_behind_a_ring_is_reverted() {
+    let (before, ring) = with_ring();
+    let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2")]);
+    let (_directory, state) = directory();
+    let mut host = before.clone();
+    let (stop, mut fault) = (AtomicBool::new(false), Fault::gentle(1));
+    apply(&mut host, &state, &plan, &own(), 1, &stop, &mut fault).unwrap_err();
+    assert_eq!(host.values[&irq(24)], "1");
+    assert!(revert_it(&mut host, &state, false).unwrap().is_complete());
+    assert_eq!(host.values, before.values);
+}
+
+#[test]
+fn vectors_that_irqbalance_moves_after_its_bans_are_no_failure() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(bans(), String::new());
+    let plan = plan_of(&host, &[(bans(), "24"), (irq(24), "2")]);
+    let applied = apply_it(&mut host, &state, &plan).unwrap();
+    host.resets = Some((bans(), irq(24), "1".into()));
+    let reverted = withdraw(&mut host, &state, &applied).unwrap();
+    assert!(
+        reverted.is_complete() && reverted.restored.len() == 2,
+        "{reverted:?}"
+    );
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
+fn what_was_put_back_is_looked_at_again_only_where_a_ring_was() {
+    let (_directory, state) = directory();
+    let before = made();
+    let mut host = before.clone();
+    apply_it(&mut host, &state, &usual(&before)).unwrap();
+    // The process moves a thread itself, just after it was put back.
+    host.resets = Some((backlog(), redis(), "3".into()));
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.is_complete(), "{reverted:?}");
+    assert_eq!(host.values[&redis()], "3");
+}
+
+#[test]
+fn cpus_that_go_offline_are_no_drift_and_keep_nothing_from_being_withdrawn() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(rps(), "0000000f".into());
+    let plan = plan_of(&host, &[(rps(), "e")]);
+    let applied = apply_it(&mut host, &state, &plan).unwrap();
+    host.online = Some([0, 1].into());
+    host.values.insert(rps(), "00000002".into());
+    let told = status(&mut host, &state, &own()).unwrap().unwrap();
+    assert_eq!(told.settings[0].state, Standing::Applied);
+    assert!(withdraw(&mut host, &state, &applied).unwrap().is_complete());
+    assert_eq!(host.values[&rps()], "00000003");
+}
+
+#[test]
+fn an_offline_cpu_of_a_thread_that_ended_keeps_nothing_from_being_restored() {
+    let (_directory, state) = directory();
+    let mut host = made();
+    host.values.insert(redis(), "0-3 812=0-3 813=2".into());
+    let plan = plan_of(&host, &[(redis(), "1")]);
+    apply_it(&mut host, &state, &plan).unwrap();
+    host.values.insert(redis(), "1 812=1".into());
+    host.online = Some([0, 1].into());
+    let reverted = revert_it(&mut host, &state, false).unwrap();
+    assert!(reverted.is_complete(), "{reverted:?}");
+    assert_eq!(reverted.restored.len(), 1);
+}
+
 #[test]
 fn a_signal_in_the_middle_takes_everything_back() {
     let (_directory, state) = directory();
@@ -470,7 +583,15 @@ fn devices_are_not_taken_for_gone_in_another_network_namespace() {
     let mut fault = Fault::default();
     let refused = revert(&mut without, &state, &here, false, 2, &mut fault).unwrap_err();
     assert!(refused.to_string().contains("ip netns exec"), "{refused}");
-    assert!(status(&mut without, &state, &here).is_err());
+    let told = status(&mut without, &state, &here).unwrap().unwrap();
+    assert_eq!(told.netns, Some(7));
+    let hidden = told.settings.iter();
+    let hidden: Vec<_> = hidden
+        .filter(|entry| entry.state == Standing::Hidden)
+        .map(|entry| entry.setting.clone())
+        .collect();
+    assert_eq!(hidden, [rps()]);
+    assert_eq!(told.settings[0].state, Standing::Applied);
     let again = plan_of(&before, &[(backlog(), "7")]);
     let again = apply(
         &mut before.clone(),
@@ -630,9 +751,10 @@ fn an_original_without_an_online_cpu_is_named_and_forgotten_by_force() {
     let (_directory, state) = directory();
     let mut host = made();
     host.values.insert(rps(), "0000000c".into());
-    host.values.insert(redis(), "0-3 813=2".into());
+    host.values.insert(redis(), "0-3 812=0-3 813=2".into());
     let plan = plan_of(&host, &[(rps(), "1"), (redis(), "1")]);
     apply_it(&mut host, &state, &plan).unwrap();
+    host.values.insert(redis(), "1 812=1 813=1".into());
     let applied = host.values.clone();
     host.online = Some([0, 1].into());
     let reverted = revert_it(&mut host, &state, false).unwrap();

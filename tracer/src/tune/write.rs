@@ -24,14 +24,21 @@ pub(super) fn set(
     ))
 }
 
-/// Looks again at everything that was put back, and writes once more what is no longer so: a new ring or other channels
-/// undo what was written to the vectors and queues before. Gives what still is not so then, and why.
+/// Where a ring or channels were put back, looks again at these and at what they undo, the vectors and queues that were
+/// written before, and writes once more what is no longer so. Gives what still is not so then, and why.
 pub(super) fn settle(
     host: &mut impl Host,
     values: &[(&Setting, &str)],
 ) -> Vec<(Setting, SettingError)> {
+    if !values.iter().any(|(setting, _)| setting.resets_others()) {
+        return Vec::new();
+    }
+    let values = values.iter();
+    let values: Vec<_> = values
+        .filter(|(setting, _)| setting.is_reset_with_its_device())
+        .collect();
     let mut all_so = true;
-    for (setting, value) in values {
+    for (setting, value) in &values {
         match is_so(host, setting, value) {
             Ok(true) => continue,
             // Whether it helps is seen below.

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Change;
 use crate::{
+    analyze::rules::mask,
     model::{
         report::Report,
         topology::{Nic, Process, Range, Topology, Vector},
     },
+    proc::cpus::parse_mask,
     report::number::ranges,
 };
 
@@ -44,6 +46,16 @@ fn cpus(list: &[u32]) -> String {
         "none".to_owned()
     } else {
         ranges(list.iter().copied())
+    }
+}
+
+/// A mask as its file has it, and what it means: `mask f, CPUs 0-3`.
+fn as_mask(mask: &str) -> String {
+    match parse_mask(mask).as_deref() {
+        Ok([]) => format!("mask {mask}, no CPU"),
+        Ok([cpu]) => format!("mask {mask}, CPU {cpu}"),
+        Ok(cpus) => format!("mask {mask}, CPUs {}", ranges(cpus.iter().copied())),
+        Err(_) => mask.to_owned(),
     }
 }
 
@@ -94,14 +106,15 @@ fn device(name: &str, nic: &Nic, settings: &mut Settings) {
         }
     }
     for (queue, rx) in &nic.rx_queues {
-        set(&format!("rx-{queue} rps_cpus"), Some(cpus(&rx.rps_cpus)));
+        let masked = as_mask(&mask(&rx.rps_cpus));
+        set(&format!("rx-{queue} rps_cpus"), Some(masked));
         set(
             &format!("rx-{queue} rps_flow_cnt"),
             rx.rps_flow_cnt.map(|n| n.to_string()),
         );
     }
     for (queue, mask) in &nic.xps_cpus {
-        set(&format!("tx-{queue} xps_cpus"), Some(mask.clone()));
+        set(&format!("tx-{queue} xps_cpus"), Some(as_mask(mask)));
     }
 }
 
@@ -132,4 +145,17 @@ fn processes(topology: &Topology) -> Settings {
         settings.entry(named(process)).or_insert(allowed);
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_told_as_its_file_has_it_and_in_cpus() {
+        assert_eq!(as_mask("f"), "mask f, CPUs 0-3");
+        assert_eq!(as_mask("2"), "mask 2, CPU 1");
+        assert_eq!(as_mask("0"), "mask 0, no CPU");
+        assert_eq!(as_mask(&mask(&[32])), "mask 1,00000000, CPU 32");
+    }
 }

@@ -14,6 +14,7 @@ fn report(packets: u64, drops: u64) -> Report {
             kernel: "6.12.1".to_owned(),
             cpus: 2,
             nodes: 1,
+            ..Host::default()
         },
         duration_ns: 10_000_000_000,
         hooks: vec![Hook {

@@ -343,6 +343,9 @@ impl FromStr for Override {
         let value = value
             .parse()
             .map_err(|_| format!("{name} is a whole number of {unit}, not '{value}'"))?;
+        if unit.starts_with('%') && value > 100 {
+            return Err(format!("{name} is a share, 0 to 100 {unit}, not {value}"));
+        }
         Ok(Self { key: *key, value })
     }
 }
@@ -376,6 +379,8 @@ mod tests {
     fn an_unknown_name_or_a_bad_value_says_what_is_possible() {
         let error = |text: &str| text.parse::<Override>().unwrap_err();
         assert!(error("speed=3").contains("known: net-rx-share, softirq-busy"));
+        assert!(error("softirq-busy=900").contains("0 to 100 %, not 900"));
+        assert!("wait-p99=9000".parse::<Override>().is_ok());
         assert!(error("steal=much").contains("whole number of %"));
         assert!(error("steal").contains("NAME=VALUE"));
         assert!(error("steal=-1").contains("whole number"));

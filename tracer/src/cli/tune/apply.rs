@@ -20,7 +20,7 @@ use signal_hook::{
 };
 
 use super::{
-    measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style,
+    lines, measure::measure, need_root, now_unix_ns, plan::Refused, plan::What, print, say, style,
 };
 use crate::{
     analyze::rules::threshold::Thresholds,
@@ -118,6 +118,13 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
         )
         .into());
     }
+    let traced = plan.baseline.scope.is_none_or(|scope| scope.traced);
+    if args.watch.is_some() && !traced {
+        say(
+            "the run that this plan rests on did not trace drops (kfree_skb): --watch judges by what the backlogs refused and \
+             the cards missed",
+        );
+    }
     if asks || args.plan.is_none() {
         print(&render::plan(&plan, &style(global)))?;
     }
@@ -136,14 +143,14 @@ pub(super) fn apply(args: &ApplyArgs, global: Global) -> Result<ExitCode> {
     let now = now_unix_ns();
     let applied = tune::apply::apply(&mut host, &state, &plan, &own, now, &stop, &mut fault)?;
     // That nobody reads it is no reason not to watch.
-    let printed = print(&render::applied(&applied, &style(global)));
+    let printed = print(&render::applied(&applied, &lines(global)));
     let status = match args.watch {
         Some(time) if !applied.changed.is_empty() => {
             let after = if stop.load(Ordering::Relaxed) {
                 Err(anyhow!("stopped by a signal"))
             } else {
                 measure(time, &Thresholds::default(), Stop::patient)
-                    .map(|report| Baseline::of(&report))
+                    .map(|report| Baseline::like(&plan.baseline, &report))
             };
             watched(&plan, &applied, &state, after, global)
         }
@@ -217,7 +224,7 @@ fn watched(
     let n = applied.changed.len() as u64;
     say(&format!("{why}: taking {} back", of(n, "change")));
     let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
-    print(&render::reverted(&reverted, &style(global)))?;
+    print(&render::reverted(&reverted, &lines(global)))?;
     after.map(|_| ExitCode::from(1))
 }
 
@@ -249,7 +256,7 @@ fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Res
             "cannot mark in the journal what is restored: {why}"
         ));
     }
-    print(&render::reverted(&reverted, &style(global)))?;
+    print(&render::reverted(&reverted, &lines(global)))?;
     Ok(if reverted.is_complete() {
         ExitCode::SUCCESS
     } else {

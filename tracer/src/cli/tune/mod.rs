@@ -27,6 +27,9 @@ pub(super) struct Args {
     command: Command,
 }
 
+/// Columns that no line has.
+const UNBROKEN: usize = 1 << 16;
+
 const EXAMPLES: &str = "\
 Examples:
   sudo tracer tune plan --app redis-server                   measure 10 s, say what to change
@@ -63,6 +66,15 @@ fn style(global: Global) -> Style {
         width: terminal::width(),
         color: terminal::color(global.color),
         unicode: terminal::unicode(),
+    }
+}
+
+/// For a setting a line: where nobody looks at it on a terminal, paths are whole and nothing is broken.
+fn lines(global: Global) -> Style {
+    let width = terminal::size().map_or(UNBROKEN, |(width, _)| width);
+    Style {
+        width,
+        ..style(global)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use super::{measure::measure, print, say, style};
@@ -19,15 +19,15 @@ use crate::{
         run::{Stop, duration},
     },
     model::{report::Report, topology::Topology},
-    proc::{Roots, cpus::number},
-    record::frame,
+    proc::{Roots, cpus::number, netdev::NetDevices},
+    record::{frame, seems::Seems},
     report::{number::span, tune as render},
     tune::{
         identity::Identity,
         irqbalance, load,
         plan::Plan,
         planner::{self, App, Ask},
-        shell,
+        shell::{self, Netns},
     },
 };
 
@@ -86,12 +86,35 @@ pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
         None => args.what.measured()?,
     };
     let plan = args.what.plan(&report)?;
+    if let Some(path) = &args.from {
+        doubt(path, &report, &plan);
+    }
     match args.format {
         PlanFormat::Text => print(&render::plan(&plan, &style(global)))?,
         PlanFormat::Json => print(&format!("{}\n", serde_json::to_string(&plan)?))?,
-        PlanFormat::Sh => print(&shell::script(&plan))?,
+        PlanFormat::Sh => {
+            let netns = Netns::of(&plan, &Roots::default());
+            print(&shell::script(&plan, netns.as_ref()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what of the run is not so on this host: the plan is for where it ran.
+fn doubt(path: &Path, report: &Report, plan: &Plan) {
+    let own = Identity::own(&Roots::default());
+    let devices = NetDevices::open().and_then(|mut netlink| netlink.read());
+    let here = devices.map(|all| all.into_values().map(|device| device.name).collect());
+    let wanted = plan.changes().filter_map(|change| change.setting.device());
+    let doubts = Identity::doubts(report, &own, &wanted.collect(), here.ok().as_ref());
+    if !doubts.is_empty() {
+        say(&format!(
+            "tracer: {} is not of this host as it is now ({}): the plan is for where it was recorded; to apply it here, \
+             measure again",
+            recording::name(path),
+            doubts.join("; ")
+        ));
+    }
 }
 
 /// The report on the run in `path`. A recording that is cut off counts up to there, with a warning; a damaged one does
@@ -99,10 +122,21 @@ pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
 fn recorded(path: &Path) -> Result<Report> {
     let mut source = recording::source(path)?;
     let read = || format!("cannot read {}", recording::name(path));
-    let report = if frame::begins(source.fill_buf().with_context(read)?) {
+    let head = source.fill_buf().with_context(read)?;
+    let is_recording = frame::begins(head);
+    let seems = Seems::of(head);
+    if !is_recording && !matches!(seems, Seems::Report | Seems::Json) {
+        let remedy = match seems {
+            Seems::Plan => "'tracer tune apply' takes it",
+            _ => "'tracer run --record FILE' makes a recording",
+        };
+        let name = recording::name(path);
+        bail!("{name} is {seems}, neither a recording nor a report of 'tracer run': {remedy}");
+    }
+    let report = if is_recording {
         let mut recording = recording::read(source, path)?;
         let end = recording.finish();
-        Whole::of(&recording, end, path)?
+        Whole::of(&mut recording, end, path)?
             .undamaged()
             .and_then(load::usable)
     } else {
@@ -123,9 +157,20 @@ impl What {
 
     /// A report on the next seconds.
     pub(super) fn measured(&self) -> Result<Report> {
+        self.check_app(&Roots::default())?;
         let ns = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
         say(&format!("measuring for {}", span(ns)));
         measure(self.duration, &self.thresholds(&BTreeMap::new()), Stop::new)
+    }
+
+    /// Refuses a process that there is none of; names are looked up in what was measured.
+    fn check_app(&self, roots: &Roots) -> Result<(), Refused> {
+        match self.app.as_deref().and_then(number) {
+            Some(pid) if !roots.proc.join(pid.to_string()).exists() => {
+                Err(Refused(format!("--app: there is no process {pid}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The plan for it.
@@ -155,6 +200,24 @@ impl What {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_not_there_is_refused_before_measuring() {
+        let of = |app: &str| What {
+            app: Some(app.to_owned()),
+            duration: Duration::ZERO,
+            threshold: Vec::new(),
+        };
+        let roots = Roots::default();
+        let refused = of("4294967295").check_app(&roots).unwrap_err();
+        assert!(refused.to_string().contains("no process 4294967295"));
+        assert!(
+            of(&std::process::id().to_string())
+                .check_app(&roots)
+                .is_ok()
+        );
+        assert!(of("redis-server").check_app(&roots).is_ok());
+    }
 
     #[test]
     fn a_plan_judges_as_its_run_did_unless_told_otherwise() {

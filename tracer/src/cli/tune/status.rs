@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{need_root, print, style};
+use super::{lines, need_root, print};
 use crate::{
     cli::{Format, Global},
     proc::Roots,
@@ -28,7 +28,7 @@ pub(super) fn status(args: &Args, global: Global) -> Result<ExitCode> {
     match (args.format, &status) {
         (Format::Json, status) => print(&format!("{}\n", serde_json::to_string(status)?))?,
         (Format::Text, None) => print("nothing is applied\n")?,
-        (Format::Text, Some(status)) => print(&render::status(status, &style(global)))?,
+        (Format::Text, Some(status)) => print(&render::status(status, &lines(global)))?,
     }
     Ok(ExitCode::SUCCESS)
 }

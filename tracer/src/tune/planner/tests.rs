@@ -142,7 +142,7 @@ fn a_vector_is_planned_for_with_its_handler() {
 #[test]
 fn advice_and_plan_agree() {
     let (report, host) = incident();
-    let text = crate::tune::shell::script(&planned(&report, &host));
+    let text = crate::tune::shell::script(&planned(&report, &host), None);
     assert!(
         text.contains("echo 2000 > /proc/sys/net/core/netdev_max_backlog"),
         "{text}"
