@@ -27,10 +27,6 @@ pub enum FactsError {
 }
 
 /// Facts about one kernel.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says whether the kernel has a thing"
-)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KernelFacts {
