@@ -44,8 +44,12 @@ pub const ON_ONE_KERNEL: &[&str] = &[
     "run_plan_apply_and_revert",
     "sigterm_ends",
     "the_second_tune",
+    "tune_reverts_the_rest_when_a_device_is_gone",
     "tune_takes_back_by_itself",
+    "tune_takes_back_what_came_before_a_signal",
     // What a diagnosis makes of numbers that other scenarios compare on every kernel.
+    "a_backlog_that_a_virtual_device_fills",
+    "a_counter_that_no_drop_explains",
     "a_cpu_that_net_rx_fills",
     "a_full_accept_queue",
     "a_full_connection_table",
@@ -56,14 +60,25 @@ pub const ON_ONE_KERNEL: &[&str] = &[
     "tune_tells_irqbalance",
     // What a virtual device shows, and another scenario with a card, or with the same hooks, on every kernel.
     "a_busy_process_with_a_socket",
+    "a_device_made_in_the_place",
+    "a_device_that_moves",
+    "a_forced_net_rx_action",
+    "a_full_drop_table",
+    "a_full_ring",
     "a_namespace_that_disappears_in_a_run",
     "a_renamed_device",
+    "a_user_without_capabilities",
+    "drops_at_a_full_backlog",
+    "drops_outside_the_interface",
     "hidden_names",
+    "net_rx_runs_per_cpu",
     "the_budget_that_ends",
     "the_detail_rate_limits",
     "the_time_limit_that_ends",
     "the_topology_of_a_namespace",
     "two_tracers_at_once",
+    "udp_counters_of_the_namespace",
+    "without_the_end_of_softirqs",
 ];
 
 /// Whether the scenario `name` says little about the kernel that it runs on.

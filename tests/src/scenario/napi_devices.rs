@@ -207,6 +207,11 @@ fn check(
             summary.napi
         );
         fewer("packets of a device", of_run + missed, received)?;
+        fewer(
+            "packets of a device in windows",
+            in_windows + missed,
+            received,
+        )?;
     }
     Ok(())
 }

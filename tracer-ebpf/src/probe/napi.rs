@@ -78,7 +78,8 @@ fn count(slot: &mut NapiCounters, packets: u64, budget: u64) {
     slot.full_budget += u64::from(budget != 0 && packets >= budget);
 }
 
-/// Whether the device of `slot` is the one that `napi` has. It is looked at once a jiffy: of a device that moves to another
+/// Whether the device of `slot` is the one that `napi` has. It is looked at once a jiffy (and at each poll for a slot that
+/// an earlier device of the same instance left behind): of a device that moves to another
 /// namespace, or whose memory becomes another's, within one jiffy, what is left of that jiffy's polls counts for where it was.
 #[inline(always)]
 fn is_of_device<R: Read>(slot: &mut NapiCounters, napi: *const u8, jiffies: u64) -> bool {

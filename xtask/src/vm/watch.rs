@@ -259,8 +259,7 @@ impl Watch {
             return None;
         }
         let why = format!("silent for {} s", SILENCE_LIMIT.as_secs());
-        self.fail_running(&why, at);
-        Some(why)
+        (self.fail_running(&why, at) || !self.booted).then_some(why)
     }
 
     /// Fails the scenario that runs; false if there is none.
@@ -352,6 +351,9 @@ impl Watch {
         self.warn_of_stalls();
         let failure = if let Some(line) = self.broken.take() {
             Some(format!("the kernel broke: {line}"))
+        } else if self.hung && !self.done {
+            // With no scenario to blame: one that has ended left something behind.
+            Some(format!("silent for {} s", SILENCE_LIMIT.as_secs()))
         } else if !self.booted {
             Some("did not boot".to_owned())
         } else if !self.done {
@@ -468,6 +470,15 @@ mod tests {
         assert_eq!(why.as_deref(), Some("silent for 60 s"));
         assert_eq!(watch.left(), ["b"]);
         assert_eq!(watch.result.failed_scenarios(), ["a"]);
+    }
+
+    #[test]
+    fn a_machine_that_falls_silent_between_scenarios_has_failed() {
+        let mut watch = told(&[BOOT, START_A, PASS_A]);
+        watch.hung = true;
+        assert_eq!(watch.silence(Duration::from_mins(1)), None);
+        let result = watch.finish(Duration::ZERO, Path::new("c"));
+        assert!(result.failure.is_some_and(|why| why.contains("silent")));
     }
 
     #[test]
