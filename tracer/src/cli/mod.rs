@@ -57,7 +57,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage,
 3 this host cannot do it (the message names what is missing),
 10 more is lost than before (compare --fail-on-worse).
 
-Text that is piped or redirected is as wide as COLUMNS says, else 80 columns.";
+Text that is piped or redirected is as wide as COLUMNS says, else 80 columns;
+tune apply, status and revert then print a line a setting, however long.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -176,7 +177,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+
+    #[test]
+    fn the_help_tells_what_has_no_width() {
+        let help = Cli::command().render_help().to_string();
+        let (_, width) = help.split_once("as wide as COLUMNS says").unwrap();
+        assert!(width.contains("tune apply, status and revert"), "{help}");
+    }
 
     #[test]
     fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {

@@ -244,9 +244,15 @@ impl<'a> Path<'a> {
             return Vec::new();
         }
         let why = match rps {
+            Some(true) if own.is_some_and(|device| sends_all(case, device, &full)) => {
+                format!(
+                    "its RPS masks send everything to CPU {}, which is full",
+                    ranges(full)
+                )
+            }
             Some(true) => format!(
-                "its RPS masks send everything to CPU {}, which is full",
-                ranges(full)
+                "RPS steers packets of it to {}, whose backlog is full",
+                number::cpus(full)
             ),
             Some(false) if own.is_none() => format!(
                 "the packets of {device} stay on {} unless RPS steers them",
@@ -286,6 +292,16 @@ fn points_there(case: Case<'_>, device: &str, refused: &BTreeMap<u32, u64>) -> O
     let nic = case.host.devices.get(device)?;
     let mut queues = nic.rx_queues.values();
     Some(queues.any(|queue| queue.rps_cpus.iter().any(|cpu| refused.contains_key(cpu))))
+}
+
+/// Whether the RPS masks of `device`, one of tracer's namespace, name none but `full`.
+fn sends_all(case: Case<'_>, device: &str, full: &[u32]) -> bool {
+    let queues = case.host.devices.get(device).map(|nic| &nic.rx_queues);
+    queues.is_some_and(|queues| {
+        let mut masks = queues.values().map(|queue| &queue.rps_cpus);
+        // Without a mask, packets stay where they are.
+        masks.all(|mask| !mask.is_empty() && mask.iter().all(|cpu| full.contains(cpu)))
+    })
 }
 
 /// Whether RPS of `device` steered packets to the CPUs that refused them.

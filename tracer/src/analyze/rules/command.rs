@@ -138,10 +138,21 @@ pub(super) fn enter_netns(case: Case<'_>, advice: &mut Advice) {
         .into_iter()
         .flatten()
     {
-        if depends_on_netns(command) {
+        if writes_cgroup(command) {
+            *command = format!("nsenter -t 1 -m sh -c {}", quote(command));
+        } else if depends_on_netns(command) {
             *command = in_netns(Some(netns), std::mem::take(command));
         }
     }
+}
+
+/// Whether a file of a control group is written, which `ip netns exec` hides: it mounts a /sys of its own.
+fn writes_cgroup(command: &str) -> bool {
+    let written = command.split_once(" > ").map(|(_, file)| file);
+    written.is_some_and(|file| {
+        let file = file.trim_start_matches('\'');
+        command.starts_with("echo ") && file.starts_with("/sys/fs/cgroup/")
+    })
 }
 
 fn depends_on_netns(command: &str) -> bool {

@@ -99,6 +99,7 @@ pub(super) fn plan(case: Case<'_>, device: &str) -> Option<Plan> {
     if count == 1
         && let Some((at, cpu)) = stays(&vectors, &cores)
         && !shares.values().any(|share| share.contains(&at))
+        && !is_before(case, shares.keys().copied(), device, &cores[at])
     {
         ours = at..at + 1;
         irq_cpus = vec![cpu];
@@ -179,6 +180,21 @@ fn stays(vectors: &[(u32, &Vector)], cores: &[Vec<u32>]) -> Option<(usize, u32)>
     let at = cores.iter().position(|core| core.contains(&cpu))?;
     let is_there = |(_, vector): &(u32, &Vector)| placed(vector) == [cpu];
     vectors.iter().all(is_there).then_some((at, cpu))
+}
+
+/// Whether a device of `devices` before `device`, by name, has a vector on `core`: it may stay there, too.
+fn is_before<'a>(
+    case: Case<'_>,
+    devices: impl Iterator<Item = &'a str>,
+    device: &str,
+    core: &[u32],
+) -> bool {
+    let mut before = devices.filter(|name| *name < device);
+    before.any(|name| {
+        let vectors = case.vectors(name);
+        let mut cpus = vectors.iter().flat_map(|(_, vector)| placed(vector));
+        cpus.any(|cpu| core.contains(cpu))
+    })
 }
 
 /// Where an interrupt is delivered, as far as the kernel tells.
@@ -396,8 +412,28 @@ impl Plan {
     }
 }
 
-/// RPS of `device` over `cpus`, and RFS behind it.
+/// RPS of `device` over `cpus`, where it is not so already, and RFS behind it.
 pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Vec<Advice> {
+    let mut steps = Vec::new();
+    if !is_steered_to(case, device, cpus) {
+        steps.push(steer(case, device, cpus, why));
+    }
+    steps.extend(rfs(case, device));
+    steps
+}
+
+/// Whether every RPS mask of `device` is `cpus`.
+fn is_steered_to(case: Case<'_>, device: &str, cpus: &[u32]) -> bool {
+    let cpus: BTreeSet<u32> = cpus.iter().copied().collect();
+    let queues = case.host.devices.get(device).map(|nic| &nic.rx_queues);
+    queues.is_some_and(|queues| {
+        let mut masks = queues.values().map(|queue| &queue.rps_cpus);
+        !queues.is_empty()
+            && masks.all(|mask| mask.iter().copied().collect::<BTreeSet<_>>() == cpus)
+    })
+}
+
+fn steer(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Advice {
     let to = number::cpus(cpus.iter().copied());
     let why = match cpus {
         [_] => format!("{why}; no other CPU is online and not isolated"),
@@ -405,9 +441,7 @@ pub(super) fn widen(case: Case<'_>, device: &str, cpus: &[u32], why: &str) -> Ve
     };
     let advice = step(format!("Steer {device} to {to} (RPS)"), why);
     let risk = "each steered packet costs an interrupt between CPUs; tasks on these CPUs lose time";
-    let mut steps = vec![rps(case, advice, device, cpus).risk(risk)];
-    steps.extend(rfs(case, device));
-    steps
+    rps(case, advice, device, cpus).risk(risk)
 }
 
 fn rps(case: Case<'_>, advice: Advice, device: &str, cpus: &[u32]) -> Advice {

@@ -1,6 +1,7 @@
 //! Queues that overflow before the stack: backlogs, rings, budgets.
 
 use super::*;
+use crate::analyze::rules::command::quote;
 
 /// A veth pair without RPS: no vectors, the packets stay on CPU 3.
 fn veth(busy: u64, packets: u64, refused: u64) -> (Report, Topology) {
@@ -401,6 +402,31 @@ fn commands_enter_the_namespace_that_tracer_ran_in() {
             "ip netns exec red sysctl -w net.core.somaxconn=8192"
         ]
     );
+    // A shell in a namespace has a /sys without control groups; systemd it can reach.
+    let (report, mut host) = incident();
+    host.processes[0].allowed = vec![0, 1];
+    host.processes[0].cpuset = Some("/pods/a b".into());
+    host.processes[0].confined_by = Some(Cpuset {
+        dir: "/sys/fs/cgroup/pods/a b".into(),
+        version: 2,
+        own: true,
+        cpus: "0-2".into(),
+    });
+    let group = |host: &Topology| {
+        let found = fires(&report, host, "shared-cpu", Severity::Warning);
+        let advice = found.advice.last().unwrap().clone();
+        (advice.command.unwrap(), advice.revert.unwrap())
+    };
+    let write = |cpus: &str| format!("echo {cpus} > '/sys/fs/cgroup/pods/a b/cpuset.cpus'");
+    assert_eq!(group(&host), (write("6-7,14-15"), write("0-2")));
+    host.netns = Some("red".into());
+    let enter = |command: String| format!("nsenter -t 1 -m sh -c {}", quote(&command));
+    assert_eq!(
+        group(&host),
+        (enter(write("6-7,14-15")), enter(write("0-2")))
+    );
+    host.processes[0].cpuset = Some("/redis.service".into());
+    assert!(group(&host).0.starts_with("systemctl "));
     // Near miss: interrupts are the same everywhere, and so is all from the host's own namespace.
     let (report, mut host) = incident();
     let plain: Vec<_> = flat(&findings(&report, &host))
@@ -463,4 +489,103 @@ fn only_devices_that_rps_steers_are_said_to_be_steered() {
     // Executed on another CPU: steered.
     report.drops[1].per_cpu = [(0, 60)].into();
     ends(&report, ", steered there by RPS of eth0 and 1 other device");
+}
+
+/// The first `cpus` CPUs of one node, without siblings.
+fn small(cpus: u32) -> Topology {
+    let mut host = host();
+    host.cpus.retain(|cpu, _| *cpu < cpus);
+    for (cpu, place) in &mut host.cpus {
+        (place.node, place.siblings) = (Some(0), vec![*cpu]);
+    }
+    host
+}
+
+/// What is told about veth0 with this RPS mask on `cpus` CPUs, where those of `full` refuse packets.
+fn steered(cpus: u32, mask: &[u32], full: &[u32]) -> Finding {
+    let mut host = small(cpus);
+    let queue = RxQueue {
+        rps_cpus: mask.to_vec(),
+        rps_flow_cnt: Some(0),
+        ..RxQueue::default()
+    };
+    let pair = Nic {
+        rx_queues: [(0, queue)].into(),
+        ..Nic::default()
+    };
+    host.devices.insert("veth0".into(), pair);
+    let load: Vec<_> = full.iter().map(|cpu| (*cpu, 100_000, 94)).collect();
+    let mut report = traffic("veth0", 24, &load);
+    report.cpus.truncate(cpus as usize);
+    report.irqs.clear();
+    refuse(&mut report, "veth0", 0, full[0], 60_000);
+    for cpu in full {
+        report.cpus[*cpu as usize].softnet.as_mut().unwrap().dropped = 60_000;
+    }
+    let packets = 60_000 * full.len() as u64;
+    report.drops[0].packets = packets;
+    report.drops[0].per_cpu = [(0, packets)].into();
+    report.drops[0].per_target_cpu = Some(full.iter().map(|cpu| (*cpu, 60_000)).collect());
+    judged(&report, &host, "backlog-overflow")
+}
+
+/// What one rule finds, whatever the others do.
+fn judged(report: &Report, host: &Topology, rule: &str) -> Finding {
+    let thresholds = Thresholds::default();
+    let case = Case {
+        report,
+        host,
+        thresholds: &thresholds,
+        apps: &[],
+    };
+    let rule = RULES.iter().find(|r| r.id == rule).unwrap();
+    (rule.judge)(case).unwrap().remove(0).finding
+}
+
+fn steers(found: &Finding) -> Vec<&Advice> {
+    let steps = found.advice.iter();
+    steps.filter(|a| a.step.starts_with("Steer ")).collect()
+}
+
+#[test]
+fn a_mask_that_is_so_already_is_no_step() {
+    for (cpus, mask, full) in [
+        (2, &[0, 1][..], &[1][..]),
+        (4, &[0, 1, 2, 3], &[1, 2, 3]),
+        (4, &[3, 2, 1, 0], &[1, 2, 3]),
+    ] {
+        let found = steered(cpus, mask, full);
+        assert!(steers(&found).is_empty(), "{found:#?}");
+        assert!(!format!("{found:?}").contains("send everything"));
+        // Where flows are read still can be told.
+        assert!(
+            found.advice[0].step.starts_with("Let RFS pick"),
+            "{found:#?}"
+        );
+    }
+    // A card with one queue: its plan.
+    let mut host = small(2);
+    nic(&mut host, "eth0", 0, 24, &[1], &[0, 1]);
+    let mut report = traffic("eth0", 24, &[(1, 4_000_000, 96)]);
+    report.cpus.truncate(2);
+    refuse(&mut report, "eth0", 0, 1, 60_000);
+    for rule in ["backlog-overflow", "single-cpu"] {
+        let found = judged(&report, &host, rule);
+        assert!(steers(&found).is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
+fn masks_send_everything_only_where_they_name_no_other_cpu() {
+    let why = |cpus, mask: &[u32], full: &[u32]| {
+        let found = steered(cpus, mask, full);
+        steers(&found)[0].why.clone()
+    };
+    let all = "its RPS masks send everything to CPU 1, which is full";
+    assert_eq!(why(2, &[1], &[1]), all);
+    assert_eq!(why(4, &[1], &[1]), all);
+    let some = "RPS steers packets of it to CPU 1, whose backlog is full";
+    assert_eq!(why(4, &[1, 2], &[1]), some);
+    let some = "RPS steers packets of it to CPUs 1-2, whose backlog is full";
+    assert_eq!(why(4, &[1, 2, 3], &[1, 2]), some);
 }

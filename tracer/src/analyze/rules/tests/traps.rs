@@ -209,6 +209,44 @@ fn two_nics_of_a_node_get_cores_of_their_own() {
 }
 
 #[test]
+fn only_one_of_two_devices_with_a_queue_stays_where_both_are() {
+    let told = |cpus: [u32; 3]| {
+        let mut host = host();
+        let mut report = traffic("eth0", 24, &[(cpus[0], 4_000_000, 94)]);
+        let napi = report.napi[0].clone();
+        let mut to = Vec::new();
+        for (at, cpu) in (0..).zip(cpus) {
+            let name = format!("eth{at}");
+            nic(&mut host, &name, 1, 24 + 16 * at, &[cpu], &[]);
+            if at > 0 {
+                let mut other = napi.clone();
+                other.device = name;
+                report.napi.push(other);
+            }
+        }
+        let thresholds = Thresholds::default();
+        let case = Case {
+            report: &report,
+            host: &host,
+            thresholds: &thresholds,
+            apps: &[],
+        };
+        for device in ["eth0", "eth1", "eth2"] {
+            let plan = crate::analyze::rules::plan::plan(case, device).unwrap();
+            to.push(plan.irq_cpus[0]);
+        }
+        to
+    };
+    // By default they get CPUs 4, 5 and 6; eth0 stays on 7.
+    assert_eq!(told([7, 7, 7]), [7, 5, 6]);
+    // A thread of the same core.
+    assert_eq!(told([7, 15, 6]), [7, 5, 6]);
+    // Near miss: alone, each stays, unless it is where another one goes.
+    assert_eq!(told([4, 15, 6]), [4, 15, 6]);
+    assert_eq!(told([7, 7, 5]), [7, 5, 6]);
+}
+
+#[test]
 fn a_full_syn_queue_is_no_full_accept_queue() {
     let (mut report, mut host) = well_spread();
     report.protocols = [("TcpExt.TCPReqQFullDrop".to_owned(), 40)].into();
