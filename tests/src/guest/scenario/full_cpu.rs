@@ -35,7 +35,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 
 const PORT: u16 = 7125;
 const WARM_UP: u64 = 200;
-const RULES: usize = 200;
+const RULES: usize = 500;
 const LOAD: Duration = Duration::from_secs(3);
 /// Fewer would not have filled a CPU.
 const ENOUGH: u64 = 1_000;
