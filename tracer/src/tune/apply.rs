@@ -92,6 +92,10 @@ fn taken_back(undone: usize, left: &[String]) -> String {
     )
 }
 
+/// Why bans are not lifted: irqbalance would move the vectors, and who reads the journal take that for somebody else's
+/// doing.
+pub(super) const KEPT: &str = "kept until the vectors are back and out of the journal";
+
 /// A change that is about to be made.
 struct Next {
     setting: Setting,
@@ -183,7 +187,8 @@ pub fn apply(
     let done = Line::Done {
         time_unix_ns: now_unix_ns,
     };
-    // Without it, status says that apply was interrupted; nothing else.
+    // Without it, status says that apply was interrupted, and behind a ring or channels a revert takes what somebody else
+    // sets a vector or queue to for their doing.
     let _ = mark(state, &[done]);
     let changed = next.into_iter().map(|n| (n.setting, n.before, n.to));
     applied.changed = changed.collect();
@@ -256,28 +261,33 @@ fn undo(
 ) -> ApplyError {
     let mut left = Vec::new();
     let mut undone = 0;
+    let (mut unsaved, mut keeps_bans) = (Vec::new(), false);
     let (bans, others): (Vec<_>, Vec<_>) = next
         .iter()
         .enumerate()
         .partition(|(_, change)| change.setting.is_bans());
     // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
     for changes in [others, bans] {
-        let still = undo_some(host, &changes, failed_at);
-        for (at, change) in changes {
-            if still.iter().all(|(setting, _)| *setting != change.setting) {
-                undone += usize::from(at < failed_at);
-                journal.take(Line::Undone {
-                    setting: change.setting.clone(),
-                });
+        let still = undo_some(host, &changes, failed_at, keeps_bans);
+        let is_left = |change: &Next| still.iter().any(|(setting, _)| *setting == change.setting);
+        for (at, change) in &changes {
+            if !is_left(change) {
+                undone += usize::from(*at < failed_at);
+                let setting = change.setting.clone();
+                journal.take(Line::Undone { setting });
+                unsaved.push(change.setting.clone());
             }
         }
-        left.extend(still);
         // If that fails, what is in it too much is found to be as it was.
-        let _ = save_rest(state, journal);
+        let saved = save_rest(state, journal, &mut unsaved);
+        let mut vectors = changes.iter().map(|(_, change)| *change);
+        keeps_bans = vectors
+            .any(|change| change.setting.irq().is_some() && (saved.is_err() || is_left(change)));
+        left.extend(still);
     }
     if left.is_empty() {
         journal.plans.pop();
-        let _ = save_rest(state, journal);
+        let _ = save_rest(state, journal, &mut unsaved);
     }
     ApplyError::Failed {
         failed: failed.to_owned(),
@@ -286,20 +296,26 @@ fn undo(
     }
 }
 
-/// Gives those that could not be undone.
+/// Gives those that could not be undone. What is behind the failure was not written, but a ring or channels before it have
+/// reset it.
 fn undo_some(
     host: &mut impl Host,
     changes: &[(usize, &Next)],
     failed_at: usize,
+    keeps_bans: bool,
 ) -> Vec<(Setting, SettingError)> {
     let mut left = Vec::new();
     let mut back = Vec::new();
+    let mut written = changes.iter().filter(|(at, _)| *at <= failed_at);
+    let is_reset = written.any(|(_, change)| change.setting.resets_others());
     for (at, change) in changes.iter().rev() {
         let done = match host.read(&change.setting) {
-            _ if *at > failed_at => continue,
+            _ if *at > failed_at && !is_reset => continue,
+            _ if *at > failed_at => Ok(()),
             Ok(now) if change.setting.same(&change.before, &now) => Ok(()),
             // There is nothing left that could be put back.
             Err(error) if error.is_gone() => continue,
+            _ if keeps_bans => Err(SettingError::other(&change.setting, KEPT)),
             _ => set(host, &change.setting, &change.before),
         };
         match done {
@@ -312,7 +328,7 @@ fn undo_some(
 }
 
 /// Takes the changes that were just `applied` back, those of earlier plans not; what somebody else has changed since is
-/// left.
+/// left. That there is no room for the journal is told with what was done.
 pub fn withdraw(
     host: &mut impl Host,
     state: &State,
@@ -320,10 +336,6 @@ pub fn withdraw(
 ) -> Result<Reverted, ApplyError> {
     let mut reverted = Reverted::default();
     let mut journal = load(state)?.unwrap_or_default();
-    let fail = |error: io::Error| ApplyError::Journal {
-        path: state.journal().display().to_string(),
-        why: format!("cannot write the journal: {error}"),
-    };
     let settings = || applied.changed.iter().map(|(setting, ..)| setting);
     if settings().any(Setting::resets_others) {
         let settings = settings().filter(|setting| setting.is_reset_with_its_device());
@@ -336,30 +348,39 @@ pub fn withdraw(
         .iter()
         .partition(|(setting, ..)| setting.is_bans());
     // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
-    take_back(host, &others, &mut journal, &mut reverted);
+    let mut unsaved = take_back(host, &others, false, &mut journal, &mut reverted);
     if !bans.is_empty() {
-        save_rest(state, &journal).map_err(fail)?;
-        take_back(host, &bans, &mut journal, &mut reverted);
+        let mut vectors = others.iter().filter(|(of, ..)| of.irq().is_some());
+        let has_vectors = vectors.clone().next().is_some();
+        let is_one_left = vectors.any(|(of, ..)| !unsaved.contains(of));
+        let saved = save_rest(state, &journal, &mut unsaved);
+        let keeps_bans = is_one_left || has_vectors && saved.is_err();
+        let undone = take_back(host, &bans, keeps_bans, &mut journal, &mut reverted);
+        unsaved.extend(undone);
     }
     if reverted.is_complete() {
         journal.plans.pop();
     }
-    save_rest(state, &journal).map_err(fail)?;
+    if let Err(error) = save_rest(state, &journal, &mut unsaved) {
+        reverted.unmarked = Some(format!("{}: {error}", state.journal().display()));
+    }
     Ok(reverted)
 }
 
-/// Writes the values from before these changes, the newest first.
+/// Writes the values from before these changes, the newest first. Gives those that are undone.
 fn take_back(
     host: &mut impl Host,
     changes: &[&Change],
+    keeps_bans: bool,
     journal: &mut Journal,
     reverted: &mut Reverted,
-) {
+) -> Vec<Setting> {
     let online = host.online();
     let mut back = Vec::new();
     for (setting, before, to) in changes.iter().rev() {
         let is = |value: &str, now: &str| setting.same_online(value, now, online.as_ref());
         let done = match host.read(setting) {
+            Ok(now) if is(to, &now) && keeps_bans => Err(SettingError::other(setting, KEPT)),
             Ok(now) if is(to, &now) => set(host, setting, before).map(|()| {
                 let done = (setting.clone(), now, before.clone());
                 reverted.restored.push(done);
@@ -386,22 +407,35 @@ fn take_back(
     }
     let left = settle(host, &back);
     reverted.without(&left);
-    for (setting, _) in back {
-        if left.iter().all(|(of, _)| of != setting) {
-            journal.take(Line::Undone {
-                setting: setting.clone(),
-            });
-        }
+    let undone = back.into_iter().map(|(setting, _)| setting.clone());
+    let undone = undone.filter(|setting| left.iter().all(|(of, _)| of != setting));
+    let undone: Vec<Setting> = undone.collect();
+    for setting in &undone {
+        let setting = setting.clone();
+        journal.take(Line::Undone { setting });
     }
+    undone
 }
 
-/// Writes what is left; a plan without any change left is none.
-fn save_rest(state: &State, journal: &Journal) -> io::Result<()> {
-    if journal.entries.is_empty() {
-        return state.remove();
-    }
-    let lines = text(&journal.lines()).map_err(io::Error::other)?;
-    state.replace(&lines)
+/// Writes what is left; a plan without any change left is none. Without room for a second journal the `undone` are added to
+/// the first; they are taken once they are in it.
+fn save_rest(state: &State, journal: &Journal, undone: &mut Vec<Setting>) -> io::Result<()> {
+    let saved = if journal.entries.is_empty() {
+        state.remove()
+    } else {
+        let lines = text(&journal.lines()).map_err(io::Error::other);
+        lines.and_then(|lines| state.replace(&lines))
+    };
+    saved.or_else(|error| {
+        let lines = undone.iter().cloned();
+        let mut lines: Vec<Line> = lines.map(|setting| Line::Undone { setting }).collect();
+        lines.push(Line::Reverting {
+            settings: Vec::new(),
+        });
+        mark(state, &lines).map_err(|_| error)
+    })?;
+    undone.clear();
+    Ok(())
 }
 
 /// Refuses a journal whose devices would be looked for in the wrong namespace, and taken for gone.

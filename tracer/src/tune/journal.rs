@@ -187,12 +187,16 @@ impl Journal {
                 id,
                 time_unix_ns,
                 baseline,
-            } => self.plans.push(Begun {
-                id,
-                time_unix_ns,
-                baseline,
-                done: false,
-            }),
+            } => {
+                // What is changed from here on is not the doing of a revert before it.
+                self.reverting.clear();
+                self.plans.push(Begun {
+                    id,
+                    time_unix_ns,
+                    baseline,
+                    done: false,
+                });
+            }
             Line::Change {
                 setting,
                 original,
@@ -285,7 +289,8 @@ impl Journal {
         if self.reverting.contains(setting) {
             return true;
         }
-        let is_cut_off = self.plans.last().is_some_and(|plan| !plan.done);
+        // A later plan that was made wholly does not write what an earlier one has left so.
+        let is_cut_off = self.plans.iter().any(|plan| !plan.done);
         let mut entries = self.entries.iter();
         is_cut_off
             && setting.is_reset_with_its_device()
@@ -358,6 +363,34 @@ mod tests {
             before: before.into(),
             to: to.into(),
         }
+    }
+
+    #[test]
+    fn what_a_revert_disturbed_is_forgotten_with_the_next_plan_and_a_cut_off_plan_is_not() {
+        let irq = Setting::IrqAffinity { irq: 24 };
+        let ring = Setting::Ring {
+            device: "eth0".into(),
+        };
+        let plan = |id: &str| Line::Plan {
+            id: id.into(),
+            time_unix_ns: 1,
+            baseline: Baseline::default(),
+        };
+        let mut journal = Journal::default();
+        let settings = vec![irq.clone()];
+        journal.take(Line::Reverting { settings });
+        assert!(journal.is_disturbed(&irq));
+        journal.take(plan("a"));
+        assert!(!journal.is_disturbed(&irq));
+        journal.take(Line::Change {
+            setting: ring,
+            original: "256".into(),
+            before: "256".into(),
+            to: "512".into(),
+        });
+        journal.take(plan("b"));
+        journal.take(Line::Done { time_unix_ns: 2 });
+        assert!(journal.is_disturbed(&irq), "a was killed behind its ring");
     }
 
     #[test]

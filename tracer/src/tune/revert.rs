@@ -1,7 +1,7 @@
 //! Taking back what was applied: the first original of every entry, but not over what somebody else has set since.
 
 use super::{
-    apply::{ApplyError, is_here, load_on, mark},
+    apply::{ApplyError, KEPT, is_here, load_on, mark},
     fault::{Fault, Interrupted},
     host::{Host, SettingError},
     identity::Identity,
@@ -75,11 +75,12 @@ pub fn revert(
         if !force {
             is_here(&journal, own)?;
         }
-        let run = Run {
+        let mut run = Run {
             state,
             journal: &journal,
             elsewhere: journal.elsewhere(own).is_some(),
             force,
+            keeps_bans: false,
             now_unix_ns,
         };
         run.begin(host, &mut reverted);
@@ -90,7 +91,9 @@ pub fn revert(
         let done = run.restore(host, &others, &mut reverted, fault)?;
         // Once the bans are lifted, irqbalance moves the vectors: these have to be out of the journal by then.
         if !bans.is_empty() || !reverted.is_complete() {
-            run.mark(&done, &mut reverted, fault)?;
+            let is_marked = run.mark(&done, &mut reverted, fault)?;
+            let mut vectors = others.iter().filter(|e| e.setting.irq().is_some());
+            run.keeps_bans = vectors.any(|vector| !is_marked || !done.contains(vector));
         }
         let done = run.restore(host, &bans, &mut reverted, fault)?;
         if !done.is_empty() && !reverted.is_complete() {
@@ -113,6 +116,8 @@ struct Run<'a> {
     /// Its devices are those of another network namespace.
     elsewhere: bool,
     force: bool,
+    /// A vector is still in the journal.
+    keeps_bans: bool,
     now_unix_ns: u64,
 }
 
@@ -176,13 +181,13 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// Notes that these are done with, and that nothing is disturbed any more.
+    /// Notes that these are done with, and that nothing is disturbed any more. Whether there was room for it.
     fn mark(
         &self,
         done: &[&Entry],
         reverted: &mut Reverted,
         fault: &mut Fault,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<bool, Interrupted> {
         let lines = done.iter().map(|entry| Line::Restored {
             setting: entry.setting.clone(),
             time_unix_ns: self.now_unix_ns,
@@ -191,16 +196,18 @@ impl Run<'_> {
         lines.push(Line::Reverting {
             settings: Vec::new(),
         });
-        self.write(&lines, reverted);
-        fault.pass()
+        let is_marked = self.write(&lines, reverted);
+        fault.pass().map(|()| is_marked)
     }
 
-    /// A full disk keeps nothing from being restored; the next revert finds it as it was.
-    fn write(&self, lines: &[Line], reverted: &mut Reverted) {
-        if let Err(error) = mark(self.state, lines) {
+    /// A full disk keeps nothing but bans from being restored; the next revert finds it as it was.
+    fn write(&self, lines: &[Line], reverted: &mut Reverted) -> bool {
+        let marked = mark(self.state, lines);
+        if let Err(error) = &marked {
             let path = self.state.journal();
             reverted.unmarked = Some(format!("{}: {error}", path.display()));
         }
+        marked.is_ok()
     }
 
     /// True if the entry is done with.
@@ -249,6 +256,10 @@ impl Run<'_> {
             ));
             }
             return Ok(self.force);
+        }
+        if self.keeps_bans && setting.is_bans() {
+            reverted.failed.push(format!("{setting}: {KEPT}"));
+            return Ok(false);
         }
         fault.pass()?;
         if let Err(error) = set(host, setting, &entry.original) {

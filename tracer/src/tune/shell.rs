@@ -5,41 +5,51 @@ use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _};
 use super::plan::{Plan, Planned};
 use crate::{
     analyze::rules::quote,
-    model::setting::Setting,
+    model::{setting::Setting, topology::Topology},
     proc::{Roots, netns},
 };
 
 /// A network namespace that is not the host's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netns {
-    /// Its inode number.
-    pub inode: u64,
+    /// Its inode number; `None`: of another boot or host, where it has another one.
+    pub inode: Option<u64>,
     /// As `ip netns` knows it.
     pub name: Option<String>,
 }
 
 impl Netns {
-    /// That of the plan's devices; `None`: the host's own, or not known.
+    /// That of the plan's devices, which the run saw in `topology`; `None`: the host's own, or not known.
     #[must_use]
-    pub fn of(plan: &Plan, roots: &Roots) -> Option<Self> {
-        let inode = plan.host.netns?;
+    pub fn of(plan: &Plan, topology: Option<&Topology>, roots: &Roots) -> Option<Self> {
+        let Some(inode) = plan.host.netns else {
+            return topology.and_then(Self::of_run);
+        };
         let names = netns::names(roots).unwrap_or_default();
         let name = u32::try_from(inode).ok().and_then(|n| names.get(&n));
         let init = fs::metadata(roots.proc.join("1/ns/net")).ok();
         // Who may not see that of process 1 knows those with names.
         let is_init = init.map_or(name.is_none(), |init| init.ino() == inode);
         (!is_init).then(|| Self {
-            inode,
+            inode: Some(inode),
             name: name.cloned(),
         })
+    }
+
+    /// What is known of it in another boot or on another host.
+    fn of_run(topology: &Topology) -> Option<Self> {
+        let is_name = |name: &&String| !matches!(name.as_str(), "" | "." | "..");
+        let name = topology.netns.as_ref().filter(is_name);
+        let name = name.filter(|name| !name.contains(['/', '\0'])).cloned();
+        // Only another one than the host's own lacks some of its settings.
+        let is_other = name.is_some() || !topology.host_sysctls.is_empty();
+        is_other.then_some(Self { inode: None, name })
     }
 }
 
 /// The script; `netns` is where its devices are. Undoing it is the second half, commented out.
 #[must_use]
 pub fn script(plan: &Plan, netns: Option<&Netns>) -> String {
-    let has_devices = plan.changes().any(|c| c.setting.device().is_some());
-    let netns = netns.filter(|_| has_devices);
     let mut out = String::from("#!/bin/sh\n");
     let _ = writeln!(
         out,
@@ -53,8 +63,13 @@ pub fn script(plan: &Plan, netns: Option<&Netns>) -> String {
         }
     }
     out.push_str("set -e\n");
+    if netns.is_some() {
+        guard(&mut out, plan);
+    }
+    let has_devices = plan.changes().any(|c| c.setting.device().is_some());
+    let netns = netns.filter(|_| has_devices);
     if let Some(netns) = netns {
-        enter(&mut out, plan, netns);
+        enter(&mut out, netns);
     }
     let command = |change: &Planned, value: &str| {
         let command = command(change, value);
@@ -98,26 +113,45 @@ pub fn script(plan: &Plan, netns: Option<&Netns>) -> String {
 }
 
 /// What it takes to run commands in the namespace, whose /sys alone has its devices; and a look whether it is that one.
-fn enter(out: &mut String, plan: &Plan, netns: &Netns) {
-    let inode = netns.inode;
+fn enter(out: &mut String, netns: &Netns) {
+    let inode = netns.inode.map(|inode| format!(" {inode}"));
+    let which = inode.as_deref().unwrap_or(" of the run");
     let _ = match &netns.name {
         Some(name) => writeln!(out, "netns={}", quote(&format!("/run/netns/{name}"))),
         None => writeln!(
             out,
-            "netns=${{1:?give the path of network namespace {inode}, such as /proc/PID/ns/net}}"
+            "netns=${{1:?give the path of network namespace{which}, such as /proc/PID/ns/net}}"
         ),
     };
-    let _ = write!(
-        out,
-        r#"if [ "$(stat -L -c %i "$netns")" != {inode} ]; then
+    let _ = match netns.inode {
+        Some(inode) => write!(
+            out,
+            r#"if [ "$(stat -L -c %i "$netns")" != {inode} ]; then
   echo "$netns is not network namespace {inode}, that this plan is for: measure and plan again there" >&2
   exit 1
 fi
-in_netns() {{
-  nsenter --net="$netns" unshare --mount sh -c 'mount -t sysfs none /sys && eval "$1"' sh "$1"
-}}
 "#
+        ),
+        None => write!(
+            out,
+            r#"if [ ! -e "$netns" ]; then
+  echo "there is no $netns, the network namespace that this plan is for" >&2
+  exit 1
+fi
+echo "cannot check whether $netns is the network namespace of the run, which was of another boot or host" >&2
+"#
+        ),
+    };
+    out.push_str(
+        r#"in_netns() {
+  nsenter --net="$netns" unshare --mount sh -c 'mount -t sysfs none /sys && eval "$1"' sh "$1"
+}
+"#,
     );
+}
+
+/// A look whether the settings of the whole host are there, which other network namespaces do not have.
+fn guard(out: &mut String, plan: &Plan) {
     let sysctl = plan.changes().find_map(|change| match &change.setting {
         file @ Setting::Sysctl { .. } => Some(file.to_string()),
         _ => None,
@@ -196,7 +230,7 @@ mod tests {
         let here = script(&plan(), None);
         assert!(here.contains(&format!("\necho f > {rps}\n")), "{here}");
         let blue = Netns {
-            inode: 4_026_532_281,
+            inode: Some(4_026_532_281),
             name: Some("blue".into()),
         };
         let there = script(&plan(), Some(&blue));
@@ -212,6 +246,14 @@ mod tests {
             "{there}"
         );
         assert!(there.contains(&format!("if [ ! -e {sysctl} ]")), "{there}");
+        let of_another_boot = Netns {
+            inode: None,
+            ..blue.clone()
+        };
+        let there = script(&plan(), Some(&of_another_boot));
+        assert!(there.contains("netns=/run/netns/blue\n"), "{there}");
+        assert!(there.contains("if [ ! -e \"$netns\" ]"), "{there}");
+        assert!(there.contains("cannot check whether"), "{there}");
         let unnamed = Netns { name: None, ..blue };
         assert!(script(&plan(), Some(&unnamed)).contains("${1:?give the path"));
     }

@@ -103,8 +103,14 @@ impl State {
         let whole = whole.map_or(0, |end| end + 1) as u64;
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
-        file.write_all(lines.as_bytes())?;
-        file.sync_all()
+        let written = file
+            .write_all(lines.as_bytes())
+            .and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Who tries it again must not have some of them twice.
+            let _ = file.set_len(whole);
+        }
+        written
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {

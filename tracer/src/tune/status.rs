@@ -67,7 +67,9 @@ pub fn status(
         return Ok(None);
     };
     let rebooted = journal.is_of_another_boot(own);
-    let elsewhere = journal.elsewhere(own).filter(|_| journal.names_devices());
+    // After a boot nothing of it is anywhere, and the namespaces have other numbers.
+    let elsewhere = journal.elsewhere(own);
+    let elsewhere = elsewhere.filter(|_| !rebooted && journal.names_devices());
     let online = host.online();
     let entries = journal.entries.iter().map(|entry| {
         // A device of that name here is another one.

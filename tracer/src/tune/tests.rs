@@ -401,6 +401,19 @@ fn what_a_new_ring_undoes_is_restored_once_more() {
 }
 
 #[test]
+fn what_a_ring_undid_behind_the_failure_is_restored_too() {
+    let (before, ring) = with_ring();
+    let changes = [(ring, "1024"), (irq(25), "3"), (irq(24), "2")];
+    let plan = plan_of(&before, &changes);
+    let (_directory, state) = directory();
+    let mut host = before.clone();
+    host.read_only = Some(irq(25));
+    apply_it(&mut host, &state, &plan).unwrap_err();
+    assert_eq!(host.values, before.values);
+    assert_eq!(load(&state).unwrap(), None);
+}
+
+#[test]
 fn what_does_not_stay_restored_is_named_and_kept_in_the_journal() {
     let (before, ring) = with_ring();
     let plan = plan_of(&before, &[(ring, "1024"), (irq(24), "2")]);
@@ -428,6 +441,33 @@ fn what_does_not_stay_restored_is_named_and_kept_in_the_journal() {
 
 fn bans() -> Setting {
     Setting::IrqbalanceBans { pid: 600 }
+}
+
+#[test]
+fn bans_are_kept_until_the_vectors_are_back() {
+    let mut before = made();
+    before.values.insert(bans(), String::new());
+    let plan = plan_of(&before, &[(bans(), "24"), (irq(24), "2")]);
+    for withdrawn in [true, false] {
+        let (_directory, state) = directory();
+        let mut host = before.clone();
+        let applied = apply_it(&mut host, &state, &plan).unwrap();
+        host.read_only = Some(irq(24));
+        let reverted = if withdrawn {
+            withdraw(&mut host, &state, &applied).unwrap()
+        } else {
+            revert_it(&mut host, &state, false).unwrap()
+        };
+        assert_eq!(host.values[&bans()], "24", "{reverted:?}");
+        let why = reverted.failed.join("\n");
+        assert!(why.contains("kept until the vectors are back"), "{why}");
+        assert_eq!(load(&state).unwrap().unwrap().entries.len(), 2);
+
+        host.read_only = None;
+        assert!(revert_it(&mut host, &state, false).unwrap().is_complete());
+        assert_eq!(host, before);
+        assert_eq!(load(&state).unwrap(), None);
+    }
 }
 
 #[test]

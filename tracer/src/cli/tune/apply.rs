@@ -224,6 +224,7 @@ fn watched(
     let n = applied.changed.len() as u64;
     say(&format!("{why}: taking {} back", of(n, "change")));
     let reverted = tune::apply::withdraw(&mut RealHost::new(), state, applied)?;
+    say_unmarked(reverted.unmarked.as_deref());
     print(&render::reverted(&reverted, &lines(global)))?;
     after.map(|_| ExitCode::from(1))
 }
@@ -247,21 +248,22 @@ fn revert_now(state: &State, own: &Identity, force: bool, global: Global) -> Res
         print("nothing is applied\n")?;
         return Ok(ExitCode::SUCCESS);
     };
-    if let Some(why) = reverted
-        .unmarked
-        .as_ref()
-        .filter(|_| !reverted.is_complete())
-    {
-        say(&format!(
-            "cannot mark in the journal what is restored: {why}"
-        ));
-    }
+    let unmarked = reverted.unmarked.as_deref();
+    say_unmarked(unmarked.filter(|_| !reverted.is_complete()));
     print(&render::reverted(&reverted, &lines(global)))?;
     Ok(if reverted.is_complete() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
     })
+}
+
+fn say_unmarked(why: Option<&str>) {
+    if let Some(why) = why {
+        say(&format!(
+            "cannot mark in the journal what is restored: {why}"
+        ));
+    }
 }
 
 #[cfg(test)]

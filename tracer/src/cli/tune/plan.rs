@@ -93,7 +93,7 @@ pub(super) fn plan(args: &Args, global: Global) -> Result<ExitCode> {
         PlanFormat::Text => print(&render::plan(&plan, &style(global)))?,
         PlanFormat::Json => print(&format!("{}\n", serde_json::to_string(&plan)?))?,
         PlanFormat::Sh => {
-            let netns = Netns::of(&plan, &Roots::default());
+            let netns = Netns::of(&plan, report.topology.as_ref(), &Roots::default());
             print(&shell::script(&plan, netns.as_ref()))?;
         }
     }
