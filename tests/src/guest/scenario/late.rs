@@ -7,6 +7,7 @@
 use std::{
     net::UdpSocket,
     os::fd::OwnedFd,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -20,7 +21,7 @@ use crate::{
     kept,
     kernel::device_statistic,
     process::Process,
-    scenario::{Need, note},
+    scenario::{Need, Skip, note},
     setting::Setting,
     tracer::Tracer,
     wait::quiet,
@@ -44,13 +45,16 @@ const OTHER_PORT: u16 = 7124;
 const PACKETS: u64 = 6_000;
 const RATE: u32 = 4_000;
 const WARM_UP: u64 = 200;
-/// Below the threads that handle interrupts on a kernel with `PREEMPT_RT`: those are to run, and `NET_RX` is to wait.
-const PRIORITY: &str = "49";
 const THE_CPU: u32 = 2;
 const SENDING_CPU: usize = 1;
 
 fn late() -> Result<()> {
     need_nic()?;
+    if Path::new("/sys/kernel/realtime").exists() {
+        let why =
+            "under PREEMPT_RT the task keeps the interrupts themselves from that CPU, or hangs it";
+        return Err(Skip(why.to_owned()).into());
+    }
     let wire = Wire::new()?;
     wire.pin(
         |_| THE_CPU,
@@ -113,7 +117,7 @@ fn rival(wire: &Wire) -> Result<Process> {
     let mut command = Command::new("chrt");
     let cpu = THE_CPU.to_string();
     command
-        .args(["-f", PRIORITY, "taskset", "-c", &cpu])
+        .args(["-f", "50", "taskset", "-c", &cpu])
         .args(["sh", "-c", "while :; do :; done"])
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::null())
