@@ -13,7 +13,7 @@ use super::{Need, Scenario, Skip, fewer, note, repeat};
 use crate::{
     flood::Flood,
     kernel::device_statistic,
-    netns::{Netns, Pair},
+    netns::{Netns, Pair, knows},
     tracer::Tracer,
     wait::quiet,
 };
@@ -90,20 +90,11 @@ impl End {
     }
 
     fn set_up(&self, netns: &Netns) -> Result<()> {
-        let (peer, mac) = (self.peer.0.to_string(), self.peer.1);
-        let own = format!("{}/24", self.address);
-        netns.ip(&["address", "add", &own, "dev", self.device])?;
-        netns.ip(&["link", "set", self.device, "up"])?;
-        netns.ip(&[
-            "neighbour",
-            "replace",
-            &peer,
-            "lladdr",
-            mac,
-            "dev",
-            self.device,
-            "nud",
-            "permanent",
+        let (device, (peer, mac)) = (self.device, self.peer);
+        netns.ip_batch(&[
+            format!("address add {}/24 dev {device}", self.address),
+            format!("link set {device} up"),
+            knows(device, peer, mac),
         ])
     }
 }

@@ -254,8 +254,18 @@ impl Funnel<'_> {
         });
         match (vectors, rps) {
             (Some(vectors), Some(rps)) => Some(format!("{vectors} and {rps} point to it")),
-            (Some(vectors), None) => Some(format!("{vectors} go there")),
-            (None, Some(rps)) => Some(format!("{rps} of {device} point to it")),
+            (Some(vectors), None) => {
+                let go = if self.here == 1 { "goes" } else { "go" };
+                Some(format!("{vectors} {go} there"))
+            }
+            (None, Some(rps)) => {
+                let point = if self.rps_here == 1 {
+                    "points"
+                } else {
+                    "point"
+                };
+                Some(format!("{rps} of {device} {point} to it"))
+            }
             (None, None) => None,
         }
     }

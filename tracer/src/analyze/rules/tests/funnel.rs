@@ -390,6 +390,26 @@ fn a_graver_effect_is_not_put_under_a_warning() {
     );
 }
 
+/// A virtual device whose RPS mask has CPU 1 alone, and which fills that.
+fn steered_to_cpu_1(host: &mut Topology) -> Report {
+    let pair = Nic {
+        rx_queues: [(
+            0,
+            RxQueue {
+                rps_cpus: vec![1],
+                ..RxQueue::default()
+            },
+        )]
+        .into(),
+        ..Nic::default()
+    };
+    host.devices.insert("veth0".into(), pair);
+    let mut report = traffic("veth0", 24, &[(1, 100_000, 94)]);
+    report.cpus.truncate(2);
+    report.irqs.clear();
+    report
+}
+
 /// Two CPUs without siblings.
 fn two_cpus() -> Topology {
     let mut host = host();
@@ -410,21 +430,7 @@ fn on_two_cpus_no_mask_moves_everything_to_the_other_one() {
     };
     // A virtual device, its RPS mask on CPU 1.
     let mut host = two_cpus();
-    let pair = Nic {
-        rx_queues: [(
-            0,
-            RxQueue {
-                rps_cpus: vec![1],
-                ..RxQueue::default()
-            },
-        )]
-        .into(),
-        ..Nic::default()
-    };
-    host.devices.insert("veth0".into(), pair);
-    let mut report = traffic("veth0", 24, &[(1, 100_000, 94)]);
-    report.cpus.truncate(2);
-    report.irqs.clear();
+    let mut report = steered_to_cpu_1(&mut host);
     refuse(&mut report, "veth0", 0, 1, 60_000);
     for rule in ["single-cpu", "backlog-overflow"] {
         let alone: Vec<_> = RULES.iter().filter(|r| r.id == rule).collect();
@@ -470,22 +476,14 @@ fn on_two_cpus_no_mask_moves_everything_to_the_other_one() {
 fn where_the_other_cpus_are_isolated_one_mask_says_so() {
     let mut host = two_cpus();
     host.cpus.get_mut(&1).unwrap().isolated = true;
-    let pair = Nic {
-        rx_queues: [(
-            0,
-            RxQueue {
-                rps_cpus: vec![1],
-                ..RxQueue::default()
-            },
-        )]
-        .into(),
-        ..Nic::default()
-    };
-    host.devices.insert("veth0".into(), pair);
-    let mut report = traffic("veth0", 24, &[(1, 100_000, 94)]);
-    report.cpus.truncate(2);
-    report.irqs.clear();
+    let report = steered_to_cpu_1(&mut host);
     let found = fires(&report, &host, "single-cpu", Severity::Warning);
+    assert!(
+        found
+            .summary
+            .ends_with("1 of 1 RPS mask of veth0 points to it"),
+        "{found:#?}"
+    );
     assert_eq!(
         commands(&found)[0],
         "echo 1 > /sys/class/net/veth0/queues/rx-0/rps_cpus"
