@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Contender {
     /// Empty programs on tracer's hooks.
     Floor,
+    /// The same, but for the clock readings that the times of NET_RX take.
+    Times,
     /// `tracer run --detail-rate 0`.
     Counting,
     /// `tracer run` as it is.
@@ -53,8 +55,9 @@ pub enum Contender {
 
 impl Contender {
     /// All, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Floor,
+        Self::Times,
         Self::Counting,
         Self::Details,
         Self::Bpftrace,
@@ -68,6 +71,7 @@ impl Contender {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::Times => "times",
             Self::Counting => "counting",
             Self::Details => "details",
             Self::Bpftrace => "bpftrace",
@@ -82,6 +86,7 @@ impl Contender {
     pub const fn work(self) -> &'static str {
         match self {
             Self::Floor => "empty programs on the same hooks",
+            Self::Times => "empty, but for the three clock readings of a NET_RX run",
             Self::Counting => "tracer run --detail-rate 0",
             Self::Details => "tracer run: counting, and single events at the default rate",
             Self::Bpftrace => {
@@ -97,8 +102,10 @@ impl Contender {
 
     /// Starts it and waits until it counts.
     pub fn start(self, paths: &Paths) -> Result<Running> {
-        if self == Self::Floor {
-            return Ok(Running::Floor(Floor::empty(&paths.floor)?));
+        match self {
+            Self::Floor => return Ok(Running::Floor(Floor::empty(&paths.floor)?)),
+            Self::Times => return Ok(Running::Floor(Floor::times(&paths.floor)?)),
+            _ => {}
         }
         let mut command = self.command(paths)?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -137,7 +144,7 @@ impl Contender {
             command
         };
         Ok(match self {
-            Self::Floor => bail!("the floor is no process"),
+            Self::Floor | Self::Times => bail!("{} is no process", self.name()),
             Self::Counting | Self::Details => {
                 let mut command = Command::new(&paths.tracer);
                 command.args(["run", "--format", "json"]);

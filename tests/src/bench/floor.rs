@@ -33,6 +33,21 @@ impl Floor {
         Ok(floor)
     }
 
+    /// Programs on every hook, empty but for what the times of `NET_RX` take: three clock readings and their sums.
+    pub fn times(object: &Path) -> Result<Self> {
+        let mut floor = Self::load(object)?;
+        for hook in HOOKS {
+            let program = match hook {
+                "softirq_raise" => "time_of_raise",
+                "softirq_entry" => "time_of_entry",
+                "softirq_exit" => "time_of_exit",
+                other => other,
+            };
+            floor.attach(program, hook)?;
+        }
+        Ok(floor)
+    }
+
     /// A program on `kfree_skb` that counts.
     pub fn control(object: &Path) -> Result<Self> {
         let mut floor = Self::load(object)?;
@@ -47,7 +62,7 @@ impl Floor {
             aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
         let cpus = u32::try_from(possible)?;
         let ebpf = EbpfLoader::new()
-            .map_max_entries("DROPS", cpus)
+            .map_max_entries("CPUS", cpus)
             .load(&bytes)
             .context("cannot load the empty programs")?;
         Ok(Self { ebpf, cpus })
@@ -65,7 +80,7 @@ impl Floor {
 
     /// Drops that the control has counted.
     pub fn drops(&self) -> Result<u64> {
-        let map = self.ebpf.map("DROPS").context("no map DROPS")?;
+        let map = self.ebpf.map("CPUS").context("no map CPUS")?;
         let counts: Array<_, [u64; 8]> = Array::try_from(map)?;
         (0..self.cpus).map(|cpu| Ok(counts.get(&cpu, 0)?[0])).sum()
     }

@@ -63,7 +63,7 @@ enum Format {
 const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
 /// Chunks of a round.
-const CHUNKS: usize = 120;
+const CHUNKS: usize = 400;
 /// The storm's CPU: the last one, others are busier.
 const CPU: usize = 1;
 
