@@ -26,6 +26,10 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic sof
 /// Memory of each of the two NUMA nodes, MiB.
 const NODE_MIB: u32 = 640;
 
+/// Until a kernel under KVM has said its first word, and until it misses its root: many times what each takes.
+const KVM_SPEAKS: Duration = Duration::from_secs(4);
+const KVM_BOOTS: Duration = Duration::from_secs(10);
+
 /// How the guest's CPUs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -61,21 +65,31 @@ impl Accelerator {
             .arg(format!("file:{}", console.display()))
             .arg("-kernel")
             .arg(&kernel.image)
-            .args(["-append", KERNEL_ARGUMENTS]);
+            .arg("-append")
+            // It speaks from the beginning.
+            .arg(format!("{KERNEL_ARGUMENTS} loglevel=7"));
         let mut running = Running::start(command, &directory.join("kvm-probe.err"))?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
+        let begin = Instant::now();
+        while begin.elapsed() < KVM_BOOTS {
             let text = fs::read(&console).unwrap_or_default();
             if String::from_utf8_lossy(&text).contains("VFS: Unable to mount root") {
                 return Ok(());
             }
+            anyhow::ensure!(
+                !text.is_empty() || begin.elapsed() < KVM_SPEAKS,
+                "a stock kernel says nothing within {} s",
+                KVM_SPEAKS.as_secs()
+            );
             if running.ended()?.is_some() {
                 let said = running.stderr();
                 anyhow::bail!("{}", said.lines().next().unwrap_or("QEMU ended"));
             }
             thread::sleep(Duration::from_millis(50));
         }
-        anyhow::bail!("a stock kernel does not boot within 10 s")
+        anyhow::bail!(
+            "a stock kernel does not boot within {} s",
+            KVM_BOOTS.as_secs()
+        )
     }
 
     const fn arguments(self) -> [&'static str; 4] {

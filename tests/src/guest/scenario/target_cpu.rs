@@ -1,8 +1,8 @@
 //! Provokes backlog drops whose executing and target CPU differ: all vectors of the receiving card on CPU 1, RPS to
-//! CPU 0, whose backlog holds eight packets, a UDP flood. Once with `enqueue_to_backlog` hooked through fentry, once
-//! through a kprobe.
+//! CPU 0, whose backlog holds eight packets, a UDP flood. Seen by two tracers: one hooks `enqueue_to_backlog` through
+//! fentry, one through a kprobe.
 //!
-//! Asserts that the drops are charged to CPU 0 as their target and to CPU 1 as the one that executed them, and that
+//! Asserts of each that the drops are charged to CPU 0 as their target and to CPU 1 as the one that executed them, and that
 //! their number is that of CPU 0's softnet `dropped` and of the card's `rx_dropped`; that the finding says so, and that
 //! interrupts are on another node than the card; that no counter is left unexplained.
 
@@ -15,7 +15,7 @@ use std::{
 };
 
 use ::tracer::model::report::Report;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     sys::socket::{setsockopt, sockopt},
@@ -31,25 +31,18 @@ use crate::{
     kernel::{device_statistic, softnet},
     scenario::{Need, note},
     setting::Setting,
-    tracer::Tracer,
+    tracer::{Outcome, Tracer},
     wait::quiet,
 };
 
 const NEEDS: &[Need] = &[Need::Root, Need::Cpus(4), Need::Program("ip")];
 
 /// This file's scenarios.
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "backlog_drops_are_charged_to_the_target_cpu_by_fentry",
-        needs: NEEDS,
-        run: || charged("fentry"),
-    },
-    Scenario {
-        name: "backlog_drops_are_charged_to_the_target_cpu_by_kprobe",
-        needs: NEEDS,
-        run: || charged("kprobe"),
-    },
-];
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "backlog_drops_are_charged_to_the_target_cpu_by_fentry_and_by_kprobe",
+    needs: NEEDS,
+    run: charged,
+}];
 
 const PORT: u16 = 7102;
 const PACKETS: u64 = 40_000;
@@ -62,10 +55,15 @@ const SENDING_CPU: usize = 3;
 const BACKLOG: &str = "8";
 const MAX_BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
 
-fn charged(mechanism: &str) -> Result<()> {
+/// How `enqueue_to_backlog` is hooked.
+const MECHANISMS: [&str; 2] = ["fentry", "kprobe"];
+
+fn charged() -> Result<()> {
     need_nic()?;
-    let hook = format!("enqueue_to_backlog={mechanism}");
-    need_hook(&hook)?;
+    let hooks = MECHANISMS.map(|mechanism| format!("enqueue_to_backlog={mechanism}"));
+    for hook in &hooks {
+        need_hook(hook)?;
+    }
     let wire = Wire::new()?;
     let socket = wire
         .receiver
@@ -81,7 +79,8 @@ fn charged(mechanism: &str) -> Result<()> {
     )?;
     wire.steer(1 << TARGET_CPU)?;
     let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
-    let running = Tracer::start(Some(&wire.receiver), &["--hook", &hook])?;
+    let start = |hook: &String| Tracer::start(Some(&wire.receiver), &["--hook", hook]);
+    let running = hooks.iter().map(start).collect::<Result<Vec<_>>>()?;
     quiet();
     let before = refused(&wire)?;
     let sent = while_read(&socket, || {
@@ -95,7 +94,8 @@ fn charged(mechanism: &str) -> Result<()> {
     quiet();
     let after = refused(&wire)?;
     // Only now: tracer looks at the settings at the end, too.
-    let outcome = running.stop()?;
+    let outcomes = running.into_iter().map(Tracer::stop);
+    let outcomes = outcomes.collect::<Result<Vec<_>>>()?;
     small.restore()?;
 
     let of_device = after.1 - before.1;
@@ -115,6 +115,18 @@ fn charged(mechanism: &str) -> Result<()> {
         "rx_dropped {of_device}, softnet {softnet:?}"
     );
 
+    for (mechanism, outcome) in MECHANISMS.into_iter().zip(&outcomes) {
+        let targets =
+            charged_by(mechanism, outcome, of_device).with_context(|| format!("by {mechanism}"))?;
+        note(format_args!(
+            "{mechanism}: sent {sent}, rx_dropped {of_device}, target {targets}"
+        ));
+    }
+    Ok(())
+}
+
+/// The drops that it charged to the target CPU.
+fn charged_by(mechanism: &str, outcome: &Outcome, of_device: u64) -> Result<u64> {
     let report = &outcome.summary;
     let sites: Vec<_> = report
         .drops
@@ -156,10 +168,7 @@ fn charged(mechanism: &str) -> Result<()> {
     );
     concluded(report)?;
     kept::keep_report(&format!("rps-backlog-{mechanism}"), report)?;
-    note(format_args!(
-        "{mechanism}: sent {sent}, rx_dropped {of_device}, traced {traced}, target {targets}"
-    ));
-    Ok(())
+    Ok(targets)
 }
 
 /// What the report concludes.
