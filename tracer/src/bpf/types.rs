@@ -9,14 +9,18 @@ use aya::{Btf, Endianness};
 use super::hook::HOOKS;
 use crate::kernel::btf::kind;
 
-/// BTF in which the types of the hooks have the ids given, and every other type is a pointer to nothing.
+/// `struct btf_type` of a pointer to nothing.
+const FILLER: [u32; 3] = [0, (kind::PTR as u32) << 24, 0];
+
+/// BTF in which the types of the hooks have the ids given, and every other type up to the last of them is a pointer
+/// to nothing.
 pub(super) fn of_hooks(ids: &BTreeMap<&'static str, u32>) -> Result<Btf> {
     let last = ids.values().max().copied().unwrap_or(0);
-    let mut types = vec![[0, u32::from(kind::PTR) << 24, 0]; last as usize];
+    let mut types = vec![FILLER; last as usize];
     let mut strings = vec![0];
     for hook in HOOKS {
-        let id = ids.get(hook.name).and_then(|id| id.checked_sub(1));
-        let Some(named) = id.and_then(|index| types.get_mut(index as usize)) else {
+        let index = ids.get(hook.name).and_then(|id| id.checked_sub(1));
+        let Some(named) = index.and_then(|index| types.get_mut(index as usize)) else {
             continue;
         };
         let (kind, prefix) = if hook.is_tracepoint() {

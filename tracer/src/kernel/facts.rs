@@ -31,7 +31,6 @@ pub enum FactsError {
 
 /// Facts about one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KernelFacts {
     /// Offsets of struct members.
     pub offsets: Offsets,
