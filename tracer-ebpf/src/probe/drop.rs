@@ -62,6 +62,24 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
     drop_unknown::<R>(ctx, cpu, counters, lines, skb, dev, &seen)
 }
 
+/// Namespace of the socket that the packet was for or from; 0 without one. It is looked up before it is known whether the
+/// device tells: on fewer paths, at each of which the verifier searches all types of the kernel for each pointer (see
+/// `napi_poll`).
+#[inline(always)]
+fn socket_netns<R: Read>(ctx: &impl EbpfContext, skb: *const u8) -> u32 {
+    let null = core::ptr::null();
+    let mut sk = if layout!(kfree_skb_args) >= 4 {
+        arg(ctx.as_ptr(), 3) as *const u8
+    } else {
+        null
+    };
+    if sk.is_null() {
+        sk = R::field(skb, layout!(skb_sk)).unwrap_or(null);
+    }
+    let net = R::field::<*const u8>(sk, layout!(sock_net)).unwrap_or(null);
+    R::field(net, layout!(net_inum)).unwrap_or(0)
+}
+
 /// What a drop tells without a look at its device.
 struct Seen {
     location: u64,
@@ -83,30 +101,23 @@ fn drop_unknown<R: Read>(
     dev: *const u8,
     seen: &Seen,
 ) -> Option<()> {
+    let socket_netns = socket_netns::<R>(ctx, skb);
     let dev = device::<R>(dev);
-    let (ifindex, net) = if dev.is_null() {
+    let (ifindex, netns) = if dev.is_null() {
         let ifindex = R::field(skb, layout!(skb_iif)).unwrap_or(0);
-        let mut sk = if layout!(kfree_skb_args) >= 4 {
-            arg(ctx.as_ptr(), 3) as *const u8
-        } else {
-            core::ptr::null()
-        };
-        if sk.is_null() {
-            sk = R::field(skb, layout!(skb_sk)).unwrap_or(core::ptr::null());
-        }
-        (ifindex, R::field::<*const u8>(sk, layout!(sock_net)))
+        (ifindex, socket_netns)
     } else {
+        let net = R::field::<*const u8>(dev, layout!(dev_net)).unwrap_or(core::ptr::null());
         (
             R::field(dev, layout!(dev_ifindex)).unwrap_or(0),
-            R::field::<*const u8>(dev, layout!(dev_net)),
+            R::field(net, layout!(net_inum)).unwrap_or(0),
         )
     };
-    let net = net.unwrap_or(core::ptr::null());
     let key = DropKey {
         location: seen.location,
         reason: seen.reason,
         ifindex,
-        netns: R::field(net, layout!(net_inum)).unwrap_or(0),
+        netns,
         target_cpu: seen.target_cpu,
         protocol: seen.protocol,
         reserved: 0,

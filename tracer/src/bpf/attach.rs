@@ -1,6 +1,6 @@
 //! Loads the object and attaches each hook by the first mechanism that the kernel takes.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -18,7 +18,7 @@ use super::{
     },
     object::{self, PodLayout, PodSettings},
     ring::Details,
-    runtime,
+    runtime, types,
 };
 use crate::model::report::{self, HookStatus};
 
@@ -35,6 +35,8 @@ pub struct Start {
     pub drop_sites: u32,
     /// By index in [`HOOKS`].
     pub choices: Vec<Choice>,
+    /// [`KernelFacts::hook_types`](crate::kernel::KernelFacts::hook_types).
+    pub hook_types: BTreeMap<&'static str, u32>,
     /// Ids of the possible CPUs, ascending.
     pub possible: Vec<u32>,
     /// Load the object with log lines.
@@ -62,8 +64,8 @@ impl Programs {
             pair_refused: false,
         };
         let layouts = Guess::ALL.map(|guess| PodLayout(guess.layout(start.layout)));
-        let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites);
-        let btf = Btf::from_sys_fs().context("cannot read /sys/kernel/btf/vmlinux")?;
+        let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites)?;
+        let btf = types::of_hooks(&start.hook_types)?;
         // A wrong guess costs a second load of the object, a few ms.
         let result = loop {
             let layout = &layouts[guess.index()];

@@ -41,6 +41,14 @@ pub struct Hook {
     pub replaced_by: Option<&'static str>,
 }
 
+impl Hook {
+    /// A tracepoint, not a function.
+    #[must_use]
+    pub fn is_tracepoint(&self) -> bool {
+        self.mechanisms[0] == Mechanism::TpBtf
+    }
+}
+
 const TRACEPOINT: &[Mechanism] = &[Mechanism::TpBtf, Mechanism::RawTp];
 const FUNCTION: &[Mechanism] = &[Mechanism::Fentry, Mechanism::Kprobe];
 

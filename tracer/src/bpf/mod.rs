@@ -12,6 +12,7 @@ mod hook;
 mod object;
 mod ring;
 mod runtime;
+mod types;
 
 pub use attach::{Programs, Start};
 #[cfg(feature = "synthetic")]

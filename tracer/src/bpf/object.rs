@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer_common::{
     counter::{DropCounters, DropKey},
     layout::{Layout, Settings},
@@ -47,16 +48,35 @@ pub fn may_read_kernel_memory() -> bool {
 }
 
 /// A loader that sizes the maps for this host.
-pub(super) fn loader<'a>(layout: &Layout, ring_bytes: u32, drop_sites: u32) -> EbpfLoader<'a> {
-    let mut loader = EbpfLoader::new();
+pub(super) fn loader<'a>(
+    layout: &Layout,
+    ring_bytes: u32,
+    drop_sites: u32,
+) -> Result<EbpfLoader<'a>> {
+    let mut loader = loader_without_btf()?;
     loader
-        // It has parsed the kernel's whole BTF, for relocations; the object has none.
-        .btf(None)
         .map_max_entries("CPUS", layout.cpus)
         .map_max_entries("IRQS", layout.cpus * layout.irqs)
         .map_max_entries("DROPS", drop_sites)
         .map_max_entries("EVENTS", ring_bytes);
-    loader
+    Ok(loader)
+}
+
+/// aya's loader begins with parsing the kernel's whole BTF, for relocations: a third of all that a start costs, and the
+/// object has none. It does without if it cannot open the file, and nothing but the limit of open files keeps it from that.
+fn loader_without_btf<'a>() -> Result<EbpfLoader<'a>> {
+    let limit = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..limit
+    };
+    let lowered = setrlimit(Resource::Nofile, none).is_ok();
+    let mut loader = EbpfLoader::new();
+    if lowered {
+        setrlimit(Resource::Nofile, limit).context("cannot restore the limit of open files")?;
+    }
+    loader.btf(None);
+    Ok(loader)
 }
 
 /// Creates the maps and prepares the programs; nothing is attached.

@@ -214,8 +214,10 @@ impl<'a> Btf<'a> {
             .unwrap_or_default()
     }
 
-    /// True if that is the type's name; cheaper than [`Btf::name`].
+    /// True if that is the type's name; cheaper than [`Btf::name`]. Inlined, so that a name known to the compiler is
+    /// compared in place.
     #[must_use]
+    #[inline]
     pub fn is_named(&self, of: &Type<'_>, name: &str) -> bool {
         let Some(offset) = (of.name as usize).checked_sub(self.base_strings.len()) else {
             return self.name(of) == name;

@@ -1,6 +1,6 @@
 //! What the probes and the report need to know about the running kernel, from its BTF.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use tracer_common::layout::{ABSENT, Layout};
 
@@ -8,7 +8,10 @@ use super::{
     btf::{Btf, BtfError, kind},
     drop_reason::DropReasons,
 };
-use crate::proc::{ProcError, Roots};
+use crate::{
+    bpf::HOOKS,
+    proc::{ProcError, Roots},
+};
 
 /// Why the kernel's BTF could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +31,15 @@ pub enum FactsError {
 
 /// Facts about one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KernelFacts {
     /// Offsets of struct members.
     pub offsets: Offsets,
     /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 with the reason (5.17), 4 with the receiving socket
     /// (6.13). `None` if BTF does not tell.
     pub kfree_skb_args: Option<u32>,
-    /// Function `enqueue_to_backlog` is in BTF, so that fentry may hook it.
-    pub has_enqueue_to_backlog: bool,
-    /// Function `net_rx_action` likewise.
-    pub has_net_rx_action: bool,
+    /// Ids of the types that `tp_btf` and fentry programs name their hook by: typedef `btf_trace_NAME` or the function.
+    /// A hook whose type is not in BTF cannot be attached so.
+    pub hook_types: BTreeMap<&'static str, u32>,
     /// Tracepoint programs that would interrupt themselves are not run (6.1). Its sign is the function that counts the runs
     /// left out, made for it.
     pub guards_tracepoints: bool,
@@ -142,19 +143,32 @@ impl KernelFacts {
             reasons: DropReasons::from_btf(btf),
             ..Self::default()
         };
-        for (_, found) in btf.types() {
+        for (id, found) in btf.types() {
             match found.kind {
                 kind::STRUCT => {
                     facts.offsets.read(btf, &found);
                     facts.preempt_rt |= btf.is_named(&found, "task_struct")
                         && btf.member_offset(&found, "softirq_disable_cnt").is_some();
                 }
-                kind::TYPEDEF if btf.is_named(&found, "btf_trace_kfree_skb") => {
-                    facts.kfree_skb_args = tracepoint_args(btf, found.refers_to);
+                kind::TYPEDEF => {
+                    let name = btf.name(&found).strip_prefix("btf_trace_");
+                    let hook = HOOKS
+                        .iter()
+                        .find(|hook| hook.is_tracepoint() && name == Some(hook.name));
+                    if let Some(hook) = hook {
+                        facts.hook_types.entry(hook.name).or_insert(id);
+                    }
+                    if name == Some("kfree_skb") {
+                        facts.kfree_skb_args = tracepoint_args(btf, found.refers_to);
+                    }
                 }
                 kind::FUNC => {
-                    facts.has_enqueue_to_backlog |= btf.is_named(&found, "enqueue_to_backlog");
-                    facts.has_net_rx_action |= btf.is_named(&found, "net_rx_action");
+                    let hook = HOOKS
+                        .iter()
+                        .find(|hook| !hook.is_tracepoint() && btf.is_named(&found, hook.name));
+                    if let Some(hook) = hook {
+                        facts.hook_types.entry(hook.name).or_insert(id);
+                    }
                     facts.guards_tracepoints |= btf.is_named(&found, "bpf_prog_inc_misses_counter");
                 }
                 _ => {}
@@ -240,11 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_reported_as_they_are_in_btf() {
+    fn hooks_and_functions_are_found_as_they_are_in_btf() {
         let bytes = kernel_like();
         let facts = KernelFacts::from_btf(&Btf::parse(&bytes).unwrap());
-        assert!(facts.has_net_rx_action);
-        assert!(!facts.has_enqueue_to_backlog);
+        let named = |name| {
+            let btf = Btf::parse(&bytes).unwrap();
+            let id = *facts.hook_types.get(name)?;
+            Some(btf.name(&btf.get(id)?))
+        };
+        assert_eq!(named("net_rx_action"), Some("net_rx_action"));
+        assert_eq!(named("kfree_skb"), Some("btf_trace_kfree_skb"));
+        assert_eq!(named("enqueue_to_backlog"), None);
         assert!(!facts.guards_tracepoints);
         let mut guarding = Writer::default();
         guarding.refer(kind::FUNC, "bpf_prog_inc_misses_counter", 0);

@@ -77,6 +77,7 @@ pub fn start_parameters(options: &Options, kernel: &KernelFacts) -> Result<Start
         ring_bytes: options.ring_bytes,
         drop_sites: options.drop_sites,
         choices: options.choices.clone(),
+        hook_types: kernel.hook_types.clone(),
         possible: cpus.possible,
         log: options.log,
     })
