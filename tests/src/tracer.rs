@@ -162,6 +162,20 @@ impl Tracer {
         self.process.pid()
     }
 
+    /// Waits for two more windows: the second began after this call.
+    pub fn later_windows(&self) -> Result<()> {
+        let so_far = || {
+            let lines = self.stdout.so_far().into_iter();
+            lines
+                .filter(|line| line.contains(r#""kind":"window""#))
+                .count()
+        };
+        let before = so_far();
+        wait::until("two windows", PATIENCE, || {
+            Ok((so_far() >= before + 2).then_some(()))
+        })
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)

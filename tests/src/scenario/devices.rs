@@ -203,7 +203,9 @@ fn disappearing() -> Result<()> {
     receiver.delete()?;
     quiet();
     drops_on_lo(&elsewhere)?;
-    quiet();
+    // What comes after the last window is in the summary only.
+    inside.later_windows()?;
+    outside.later_windows()?;
     let (inside, outside) = (inside.stop()?, outside.stop()?);
 
     check(&inside, OLD, &[])?;
