@@ -44,7 +44,7 @@ pub struct Layout {
     pub napi_id: u32,
     /// `irqaction.next`.
     pub irqaction_next: u32,
-    /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 (5.17), 4 (6.13).
+    /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 (5.17), 4 (6.11).
     pub kfree_skb_args: u32,
     /// 1: the kernel runs no program of a tracepoint where it interrupts itself (6.1).
     pub guarded: u32,

@@ -11,7 +11,7 @@ pub(crate) trait Read {
 }
 
 /// Plain loads from a pointer whose type the verifier knows (`tp_btf`, fentry; 5.5). A load that
-/// faults gives 0.
+/// faults gives 0, but for one through a pointer that the verifier trusts: that must not be null.
 pub(crate) struct Direct;
 
 /// `bpf_probe_read_kernel` (5.5), refused under lockdown=confidentiality.

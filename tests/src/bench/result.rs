@@ -28,20 +28,20 @@ struct Limits {
     aim: f64,
 }
 
-const fn at_most(must: f64, aim: f64) -> Option<Limits> {
-    Some(Limits {
+const fn at_most(must: f64, aim: f64) -> Limits {
+    Limits {
         small: true,
         must,
         aim,
-    })
+    }
 }
 
-const fn at_least(must: f64, aim: f64) -> Option<Limits> {
-    Some(Limits {
+const fn at_least(must: f64, aim: f64) -> Limits {
+    Limits {
         small: false,
         must,
         aim,
-    })
+    }
 }
 
 const TARGETS: [Target; 6] = [
@@ -49,7 +49,7 @@ const TARGETS: [Target; 6] = [
         name: "counting / floor",
         above: Contender::Counting,
         below: Contender::Floor,
-        limits: at_most(1.4, 1.25),
+        limits: Some(at_most(1.4, 1.25)),
     },
     Target {
         name: "times / floor",
@@ -67,19 +67,19 @@ const TARGETS: [Target; 6] = [
         name: "bpftrace / counting",
         above: Contender::Bpftrace,
         below: Contender::Counting,
-        limits: at_least(3.5, 4.0),
+        limits: Some(at_least(3.5, 4.0)),
     },
     Target {
         name: "perf record / counting",
         above: Contender::Perf,
         below: Contender::Counting,
-        limits: at_least(8.0, 9.0),
+        limits: Some(at_least(8.0, 9.0)),
     },
     Target {
         name: "details / counting",
         above: Contender::Details,
         below: Contender::Counting,
-        limits: at_most(1.1, 1.05),
+        limits: Some(at_most(1.1, 1.05)),
     },
 ];
 

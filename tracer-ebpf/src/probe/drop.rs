@@ -1,5 +1,5 @@
 //! Hooks: tracepoint `kfree_skb` (`tp_btf`, `raw_tp`; 2.6.30, reason since 5.17, receiving socket
-//! since 6.13).
+//! since 6.11).
 //! Output: `PerCpu::lines` and `DROPS` by site, reason, device, protocol and target CPU; details [`Kind::Drop`].
 
 use aya_ebpf::{
@@ -65,14 +65,20 @@ fn drop_packet<R: Read>(ctx: &impl EbpfContext) -> Option<()> {
 /// Namespace of the socket that the packet was for or from; 0 without one. It is looked up before it is known whether the
 /// device tells: on fewer paths, at each of which the verifier searches all types of the kernel for each pointer (see
 /// `napi_poll`).
+///
+/// The receiving socket is null for most drops. The verifier of kernels that do not say so (6.11 to 6.13.4,
+/// CVE-2025-21852) takes it for a socket, removes every comparison of it with null, and lets it be loaded from without a
+/// guard: such a load stops the machine. So null is looked for in a number, which the verifier knows nothing about.
 #[inline(always)]
-fn socket_netns<R: Read>(ctx: &impl EbpfContext, skb: *const u8) -> u32 {
+fn socket_netns<R: Read>(ctx: &impl EbpfContext, skb: *const u8, scratch: &mut u64) -> u32 {
     let null = core::ptr::null();
-    let mut sk = if layout!(kfree_skb_args) >= 4 {
-        arg(ctx.as_ptr(), 3) as *const u8
-    } else {
-        null
-    };
+    let mut sk = null;
+    if layout!(kfree_skb_args) >= 4 {
+        let receiving = arg(ctx.as_ptr(), 3) as *const u8;
+        if address(receiving, scratch) != 0 {
+            sk = receiving;
+        }
+    }
     if sk.is_null() {
         sk = R::field(skb, layout!(skb_sk)).unwrap_or(null);
     }
@@ -101,7 +107,7 @@ fn drop_unknown<R: Read>(
     dev: *const u8,
     seen: &Seen,
 ) -> Option<()> {
-    let socket_netns = socket_netns::<R>(ctx, skb);
+    let socket_netns = socket_netns::<R>(ctx, skb, &mut counters.device_address);
     let dev = device::<R>(dev);
     let (ifindex, netns) = if dev.is_null() {
         let ifindex = R::field(skb, layout!(skb_iif)).unwrap_or(0);

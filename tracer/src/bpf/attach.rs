@@ -64,7 +64,7 @@ impl Programs {
             pair_refused: false,
         };
         let layouts = Guess::ALL.map(|guess| PodLayout(guess.layout(start.layout)));
-        let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites)?;
+        let mut loader = object::loader(&start.layout, start.ring_bytes, start.drop_sites);
         let btf = types::of_hooks(&start.hook_types)?;
         // A wrong guess costs a second load of the object, a few ms.
         let result = loop {

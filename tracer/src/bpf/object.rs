@@ -48,35 +48,49 @@ pub fn may_read_kernel_memory() -> bool {
 }
 
 /// A loader that sizes the maps for this host.
-pub(super) fn loader<'a>(
-    layout: &Layout,
-    ring_bytes: u32,
-    drop_sites: u32,
-) -> Result<EbpfLoader<'a>> {
-    let mut loader = loader_without_btf()?;
+pub(super) fn loader<'a>(layout: &Layout, ring_bytes: u32, drop_sites: u32) -> EbpfLoader<'a> {
+    let mut loader = loader_without_btf();
     loader
         .map_max_entries("CPUS", layout.cpus)
         .map_max_entries("IRQS", layout.cpus * layout.irqs)
         .map_max_entries("DROPS", drop_sites)
         .map_max_entries("EVENTS", ring_bytes);
-    Ok(loader)
+    loader
 }
 
 /// aya's loader begins with parsing the kernel's whole BTF, for relocations: a third of all that a start costs, and the
 /// object has none. It does without if it cannot open the file, and nothing but the limit of open files keeps it from that.
-fn loader_without_btf<'a>() -> Result<EbpfLoader<'a>> {
-    let limit = getrlimit(Resource::Nofile);
-    let none = Rlimit {
-        current: Some(0),
-        ..limit
-    };
-    let lowered = setrlimit(Resource::Nofile, none).is_ok();
+/// No other thread is there yet that would miss a file.
+fn loader_without_btf<'a>() -> EbpfLoader<'a> {
+    // aya looks at these once, and remembers what it could not open.
+    aya::features();
+    let lowered = NoFiles::begin();
     let mut loader = EbpfLoader::new();
-    if lowered {
-        setrlimit(Resource::Nofile, limit).context("cannot restore the limit of open files")?;
-    }
+    drop(lowered);
     loader.btf(None);
-    Ok(loader)
+    loader
+}
+
+/// No file can be opened while it lives.
+struct NoFiles(Rlimit);
+
+impl NoFiles {
+    /// `None` if the limit cannot be lowered: then files can be opened.
+    fn begin() -> Option<Self> {
+        let limit = getrlimit(Resource::Nofile);
+        let none = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        setrlimit(Resource::Nofile, none).ok().map(|()| Self(limit))
+    }
+}
+
+impl Drop for NoFiles {
+    fn drop(&mut self) {
+        // It is raised to what it was, within the hard limit: that is always allowed.
+        let _ = setrlimit(Resource::Nofile, self.0);
+    }
 }
 
 /// Creates the maps and prepares the programs; nothing is attached.

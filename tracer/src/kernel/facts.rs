@@ -35,7 +35,7 @@ pub struct KernelFacts {
     /// Offsets of struct members.
     pub offsets: Offsets,
     /// Arguments of tracepoint `kfree_skb`: 2 (5.10), 3 with the reason (5.17), 4 with the receiving socket
-    /// (6.13). `None` if BTF does not tell.
+    /// (6.11). `None` if BTF does not tell.
     pub kfree_skb_args: Option<u32>,
     /// Ids of the types that `tp_btf` and fentry programs name their hook by: typedef `btf_trace_NAME` or the function.
     /// A hook whose type is not in BTF cannot be attached so.

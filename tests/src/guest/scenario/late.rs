@@ -77,7 +77,8 @@ fn late() -> Result<()> {
     .run(&wire.sender)?;
     ensure!(sent >= PACKETS / 2, "sent only {sent} of {PACKETS}");
     let came = received()? - before;
-    ensure!(came >= sent / 4, "sent {sent}, only {came} came");
+    // A CPU that another task has takes few.
+    ensure!(came >= WARM_UP, "sent {sent}, only {came} came");
     let report = tracer.stop()?.summary;
     let pid = rival.pid();
     let found = findings::has(&report, "softirq-wait")?;

@@ -60,9 +60,11 @@ const MECHANISMS: [&str; 2] = ["fentry", "kprobe"];
 
 fn charged() -> Result<()> {
     need_nic()?;
-    let hooks = MECHANISMS.map(|mechanism| format!("enqueue_to_backlog={mechanism}"));
-    for hook in &hooks {
-        need_hook(hook)?;
+    let hook = |mechanism: &str| format!("enqueue_to_backlog={mechanism}");
+    let mut mechanisms = MECHANISMS.to_vec();
+    mechanisms.retain(|mechanism| need_hook(&hook(mechanism)).is_ok());
+    if mechanisms.is_empty() {
+        return need_hook(&hook(MECHANISMS[0]));
     }
     let wire = Wire::new()?;
     let socket = wire
@@ -79,8 +81,12 @@ fn charged() -> Result<()> {
     )?;
     wire.steer(1 << TARGET_CPU)?;
     let small = Setting::change(MAX_BACKLOG, BACKLOG)?;
-    let start = |hook: &String| Tracer::start(Some(&wire.receiver), &["--hook", hook]);
-    let running = hooks.iter().map(start).collect::<Result<Vec<_>>>()?;
+    let start = |mechanism| Tracer::start(Some(&wire.receiver), &["--hook", &hook(mechanism)]);
+    let running = mechanisms
+        .iter()
+        .copied()
+        .map(start)
+        .collect::<Result<Vec<_>>>()?;
     quiet();
     let before = refused(&wire)?;
     let sent = while_read(&socket, || {
@@ -115,7 +121,7 @@ fn charged() -> Result<()> {
         "rx_dropped {of_device}, softnet {softnet:?}"
     );
 
-    for (mechanism, outcome) in MECHANISMS.into_iter().zip(&outcomes) {
+    for (mechanism, outcome) in mechanisms.into_iter().zip(&outcomes) {
         let targets =
             charged_by(mechanism, outcome, of_device).with_context(|| format!("by {mechanism}"))?;
         note(format_args!(
