@@ -2,8 +2,9 @@
 //!
 //! Absolute times of a busy machine with few CPUs say nothing. So a figure is of pairs: a round of the storm without
 //! anything, one with a contender attached, one without; what the contender adds is the difference to the faster of its two
-//! neighbours. A contender is started and ended for every round; rounds of all contenders alternate in random order. Given
-//! is the median of the rounds, with a bootstrap interval of 95 %, and ratios of medians.
+//! neighbours. A round whose neighbours differ by more than a tenth is left out, and counted. A contender is started and
+//! ended for every round; rounds of all contenders alternate in random order. Given is the median of the rounds, with a
+//! bootstrap interval of 95 %, and ratios of medians.
 
 pub mod contender;
 pub mod floor;
@@ -64,6 +65,8 @@ const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
 /// Chunks of a round.
 const CHUNKS: usize = 400;
+/// How much slower one of two neighbours may be.
+const STEADY: f64 = 1.1;
 /// The storm's CPU: the last one, others are busier.
 const CPU: usize = 1;
 
@@ -141,11 +144,15 @@ fn storms(wanted: &[Contender], paths: &Paths, rounds: usize, results: &mut Resu
                     elsewhere(|| running.stop())??;
                     let after = storm.round(CHUNKS)?;
                     results.bare.push(after);
-                    added
-                        .entry(contender.name())
-                        .or_default()
-                        .push(with - before.min(after));
+                    let (low, high) = (before.min(after), before.max(after));
                     before = after;
+                    // Something else changed how fast the machine is: the difference would be that.
+                    if high > low * STEADY {
+                        *results.unsteady.entry(contender.name()).or_default() += 1;
+                        continue;
+                    }
+                    let rounds = added.entry(contender.name()).or_default();
+                    rounds.push(with - low);
                 }
                 left.retain(|one| !missing.contains(one));
                 eprintln!(

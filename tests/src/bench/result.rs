@@ -113,6 +113,8 @@ pub struct Results {
     pub bare: Vec<f64>,
     /// ns a packet that a contender adds, by round.
     pub added: BTreeMap<&'static str, Vec<f64>>,
+    /// Rounds of a contender that were left out, since the machine was not as fast after them as before.
+    pub unsteady: BTreeMap<&'static str, usize>,
     /// Who does not run here, and why.
     pub absent: BTreeMap<&'static str, String>,
     /// Counts under load.
@@ -153,8 +155,8 @@ impl Results {
         let bare = median(&self.bare).unwrap_or(f64::NAN);
         let _ = writeln!(
             text,
-            "\nStorm: {bare:.0} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6}  what",
-            "", "added ns", "95 %", "rounds"
+            "\nStorm: {bare:.0} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6} {:>8}  what",
+            "", "added ns", "95 %", "rounds", "left out"
         );
         for contender in Contender::ALL {
             let name = contender.name();
@@ -166,10 +168,17 @@ impl Results {
                 let within = format!("{:.0} to {:.0}", found.within.start(), found.within.end());
                 let _ = writeln!(
                     text,
-                    "{name:<10} {:>9.0}  {within:<15} {:>6}  {}",
+                    "{name:<10} {:>9.0}  {within:<15} {:>6} {:>8}  {}",
                     found.value,
                     rounds.len(),
+                    self.unsteady.get(name).copied().unwrap_or(0),
                     contender.work()
+                );
+            } else if let Some(left_out) = self.unsteady.get(name) {
+                let _ = writeln!(
+                    text,
+                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  no round on a steady machine",
+                    "-", "", 0
                 );
             }
         }
@@ -293,6 +302,7 @@ impl Results {
                     "work": one.work(),
                     "added_ns": rounds.and_then(|rounds| median_within(rounds)).as_ref().map(estimate),
                     "rounds": rounds,
+                    "rounds_left_out": self.unsteady.get(one.name()).copied().unwrap_or(0),
                     "absent": self.absent.get(one.name()),
                 })
             })
