@@ -6,6 +6,10 @@
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "maps are raw pointers here")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the attribute macros pass contexts by value"
+)]
 
 use aya_ebpf::{
     EbpfContext as _,
