@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: sets up the peers, builds tracer and the empty programs, and becomes `tracer-bench`.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -25,6 +25,9 @@ pub struct Options {
     /// How to print the results: text or json
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     format: String,
+    /// Write the results as JSON to this file, too
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Install and download nothing: name what is missing
     #[arg(long)]
     offline: bool,
@@ -50,6 +53,7 @@ pub fn smoke(offline: bool) -> Result<Totals> {
         quick: true,
         contender: Vec::new(),
         format: "text".to_owned(),
+        save: None,
         offline,
     };
     if !command::is_root() {
@@ -80,6 +84,9 @@ fn prepared(options: &Options) -> Result<Command> {
         .arg(out.join(Variant::Floor.file_name()))
         .args(options.quick.then_some("--quick"))
         .args(["--format", &options.format]);
+    if let Some(path) = &options.save {
+        command.arg("--save").arg(path);
+    }
     for name in &options.contender {
         command.args(["--contender", name]);
     }

@@ -46,6 +46,9 @@ pub struct Options {
     /// text or json.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// A file for the results as JSON, whatever is printed.
+    #[arg(long)]
+    save: Option<PathBuf>,
     /// Rounds of each contender.
     #[arg(long)]
     rounds: Option<usize>,
@@ -94,6 +97,10 @@ pub fn run(options: &Options) -> Result<bool> {
         results.truth = truth::measure(&paths, quick)?;
         results.user_space = user_space::measure(&paths, quick)?;
         results.growth = growth::measure(quick)?;
+    }
+    if let Some(path) = &options.save {
+        std::fs::write(path, format!("{:#}\n", results.json()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     match options.format {
         Format::Text => print!("{}", results.text()),

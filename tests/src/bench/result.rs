@@ -207,6 +207,7 @@ impl Results {
                     limits.verdict(found.value)
                 );
             }
+            text.truncate(text.trim_end().len());
             text.push('\n');
         }
         self.truth_text(&mut text);
@@ -293,7 +294,10 @@ impl Results {
         let contenders: Vec<_> = Contender::ALL
             .into_iter()
             .filter(|one| {
-                self.added.contains_key(one.name()) || self.absent.contains_key(one.name())
+                let name = one.name();
+                self.added.contains_key(name)
+                    || self.absent.contains_key(name)
+                    || self.unsteady.contains_key(name)
             })
             .map(|one| {
                 let rounds = self.added.get(one.name());
@@ -401,10 +405,17 @@ mod tests {
             bare: vec![2_000.0],
             ..Results::default()
         };
-        for (name, ns) in [("floor", 300.0), ("counting", 420.0), ("perf", 3_000.0)] {
+        let added = [
+            ("floor", 300.0),
+            ("times", 360.0),
+            ("counting", 420.0),
+            ("perf", 3_000.0),
+        ];
+        for (name, ns) in added {
             results.added.insert(name, vec![ns; 5]);
         }
         results.absent.insert("softirqs", "EACCES".to_owned());
+        results.unsteady.extend([("counting", 2), ("details", 5)]);
         results.truth.push(Truth {
             name: "tracer",
             triggers: 100,
@@ -432,6 +443,43 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("bpftrace"), "{text}");
+    }
+
+    #[test]
+    fn a_ratio_that_only_explains_another_has_no_verdict() {
+        let results = results();
+        let text = results.text();
+        assert!(
+            text.contains("times / floor            1.20  1.20 to 1.20\n"),
+            "{text}"
+        );
+        let json = results.json();
+        let ratios = json["ratios"].as_array().unwrap();
+        let named = |name| ratios.iter().find(|one| one["name"] == name).unwrap();
+        assert_eq!(named("times / floor")["verdict"], Value::Null);
+        assert_eq!(named("counting / floor")["verdict"], "must met");
+    }
+
+    #[test]
+    fn rounds_left_out_are_counted_also_where_none_is_left() {
+        let results = results();
+        let text = results.text();
+        assert!(
+            text.contains("counting         420  420 to 420           5        2  tracer run"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "details            -                       0        5  no round on a steady machine"
+            ),
+            "{text}"
+        );
+        let json = results.json();
+        let contenders = json["contenders"].as_array().unwrap();
+        let named = |name| contenders.iter().find(|one| one["name"] == name);
+        assert_eq!(named("counting").unwrap()["rounds_left_out"], 2);
+        assert_eq!(named("details").unwrap()["rounds_left_out"], 5);
+        assert_eq!(named("details").unwrap()["added_ns"], Value::Null);
     }
 
     #[test]
