@@ -2,8 +2,8 @@
 //!
 //! Absolute times of a busy machine with few CPUs say nothing. So a figure is of pairs: a round of the storm without
 //! anything, one with a contender attached, one without; what the contender adds is the difference to the faster of its two
-//! neighbours. A round whose neighbours differ by more than a tenth is left out, and counted. A contender is started and
-//! ended for every round; rounds of all contenders alternate in random order. Given is the median of the rounds, with a
+//! neighbours. A round whose neighbours differ by more than a tenth is left out, counted, and made again as long as there is
+//! time. A contender is started and ended for every round; rounds of all contenders alternate in random order. Given is the median of the rounds, with a
 //! bootstrap interval of 95 %, and ratios of medians.
 
 pub mod contender;
@@ -16,7 +16,11 @@ mod result;
 mod truth;
 mod user_space;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -49,7 +53,7 @@ pub struct Options {
     /// A file for the results as JSON, whatever is printed.
     #[arg(long)]
     save: Option<PathBuf>,
-    /// Rounds of each contender.
+    /// Rounds of each contender on a steady machine.
     #[arg(long)]
     rounds: Option<usize>,
     /// Only this made-up host, for the table of growth: CPUs, idle interrupts, drop sites.
@@ -68,6 +72,9 @@ const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
 /// Chunks of a round.
 const CHUNKS: usize = 400;
+/// No round begins later than this, whatever is missing.
+const LONGEST: Duration = Duration::from_secs(360);
+const QUICK_LONGEST: Duration = Duration::from_secs(35);
 /// How much slower one of two neighbours may be.
 const STEADY: f64 = 1.1;
 /// The storm's CPU: the last one, others are busier.
@@ -92,7 +99,8 @@ pub fn run(options: &Options) -> Result<bool> {
         .rounds
         .unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS });
     let mut results = Results::new(quick);
-    storms(&wanted, &paths, rounds, &mut results)?;
+    let longest = if quick { QUICK_LONGEST } else { LONGEST };
+    storms(&wanted, &paths, rounds, longest, &mut results)?;
     if options.contender.is_empty() {
         results.truth = truth::measure(&paths, quick)?;
         results.user_space = user_space::measure(&paths, quick)?;
@@ -122,7 +130,13 @@ fn wanted(names: &[String]) -> Result<Vec<Contender>> {
     names.iter().map(find).collect()
 }
 
-fn storms(wanted: &[Contender], paths: &Paths, rounds: usize, results: &mut Results) -> Result<()> {
+fn storms(
+    wanted: &[Contender],
+    paths: &Paths,
+    rounds: usize,
+    longest: Duration,
+    results: &mut Results,
+) -> Result<()> {
     let storm = Storm::new(CPU)?;
     let mut random = fastrand::Rng::new();
     let mut added: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -132,7 +146,7 @@ fn storms(wanted: &[Contender], paths: &Paths, rounds: usize, results: &mut Resu
         let work = || -> Result<()> {
             storm.pin()?;
             storm.check()?;
-            for round in 0..rounds {
+            while !left.is_empty() && begin.elapsed() < longest {
                 random.shuffle(&mut left);
                 let mut missing = Vec::new();
                 let mut before = storm.round(CHUNKS)?;
@@ -161,12 +175,15 @@ fn storms(wanted: &[Contender], paths: &Paths, rounds: usize, results: &mut Resu
                     let rounds = added.entry(contender.name()).or_default();
                     rounds.push(with - low);
                 }
-                left.retain(|one| !missing.contains(one));
-                eprintln!(
-                    "round {} of {rounds}, {:.0} s",
-                    round + 1,
-                    begin.elapsed().as_secs_f64()
-                );
+                let kept = |one: &Contender| added.get(one.name()).map_or(0, Vec::len);
+                left.retain(|one| !missing.contains(one) && kept(one) < rounds);
+                if let Some(fewest) = left.iter().map(kept).min() {
+                    let seconds = begin.elapsed().as_secs_f64();
+                    let of = longest.as_secs();
+                    eprintln!(
+                        "storm: {fewest} of {rounds} rounds or more, {seconds:.0} s of at most {of}"
+                    );
+                }
             }
             Ok(())
         };
