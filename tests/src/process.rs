@@ -1,6 +1,7 @@
 //! A child process that does not outlive its scenario.
 
 use std::{
+    fs,
     process::{Child, ChildStderr, ChildStdout, Command, ExitStatus},
     time::Duration,
 };
@@ -55,6 +56,22 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(pid_of(&self.child)?, signal)?)
+    }
+
+    /// CPU time of its threads, of those that have not ended.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut ns = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_ascii_whitespace().next().context("schedstat")?;
+            ns += first.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(ns))
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// Its exit status, if it has ended.

@@ -4,7 +4,6 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -28,8 +27,9 @@ tracepoint:napi:napi_poll { @polls[cpu] = count(); @packets[cpu] = sum(args->wor
 tracepoint:skb:kfree_skb { @drops[args->location, args->reason] = count(); }";
 const EVENTS: &str = "irq:irq_handler_entry,irq:irq_handler_exit,irq:softirq_raise,irq:softirq_entry,irq:softirq_exit,\
                       napi:napi_poll,skb:kfree_skb";
-/// Until a peer that does not say so has attached.
-const SETTLE: Duration = Duration::from_millis(1_500);
+/// A peer does not say that it has attached: it has when, for so long, it opens nothing and takes next to no CPU.
+const IDLE: Duration = Duration::from_millis(300);
+const NEXT_TO_NO_CPU: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of them.
@@ -119,7 +119,7 @@ impl Contender {
                 Ok(said.contains("attached").then_some(()))
             })?;
         } else {
-            thread::sleep(SETTLE);
+            until_idle(&mut process)?;
         }
         let started = begin.elapsed();
         if let Some(status) = process.ended()? {
@@ -164,6 +164,30 @@ impl Contender {
             Self::Softirqs => words(&libbpf_tool("softirqs")?, &["-d", "3600", "1"]),
         })
     }
+}
+
+/// Returns as well when it has ended.
+fn until_idle(process: &mut Process) -> Result<()> {
+    let mut since = Instant::now();
+    let mut seen = None;
+    wait::until("a peer that has attached", PATIENCE, || {
+        if process.ended()?.is_some() {
+            return Ok(Some(()));
+        }
+        // A thread may end between being listed and being read.
+        let Ok(cpu_time) = process.cpu_time() else {
+            return Ok(None);
+        };
+        let descriptors = process.descriptors()?;
+        let idle = seen.is_some_and(|(time, count)| {
+            cpu_time.saturating_sub(time) < NEXT_TO_NO_CPU && count == descriptors
+        });
+        if !idle {
+            since = Instant::now();
+            seen = Some((cpu_time, descriptors));
+        }
+        Ok((since.elapsed() >= IDLE).then_some(()))
+    })
 }
 
 /// Debian installs them outside of PATH.

@@ -1,13 +1,11 @@
 //! What tracer costs, in one run with the floor (empty programs on the same hooks) and with what a user would take instead.
 //!
-//! Absolute times of a busy machine with few CPUs say nothing. So a figure is of pairs: a round of the storm without
-//! anything, one with a contender attached, one without; what the contender adds is the difference to the faster of its two
-//! neighbours. A round whose neighbours differ by more than a tenth is left out, counted, and made again as long as there is
-//! time. A contender is started and ended for every round; rounds of all contenders alternate in random order. Given is the median of the rounds, with a
-//! bootstrap interval of 95 %, and ratios of medians.
+//! Absolute times of a busy machine with few CPUs say nothing: see [`rounds`]. Given is the median of what the rounds of a
+//! contender add, with a bootstrap interval of 95 %, and ratios of medians.
 
 pub mod contender;
 pub mod floor;
+pub mod rounds;
 pub mod stats;
 pub mod storm;
 
@@ -16,11 +14,7 @@ mod result;
 mod truth;
 mod user_space;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -28,7 +22,6 @@ use clap::Parser;
 use self::{
     contender::{Contender, Paths},
     result::Results,
-    storm::Storm,
 };
 use crate::undo;
 
@@ -70,13 +63,9 @@ enum Format {
 
 const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
-/// Chunks of a round.
-const CHUNKS: usize = 400;
 /// No round begins later than this, whatever is missing.
-const LONGEST: Duration = Duration::from_secs(360);
+const LONGEST: Duration = Duration::from_mins(6);
 const QUICK_LONGEST: Duration = Duration::from_secs(35);
-/// How much slower one of two neighbours may be.
-const STEADY: f64 = 1.1;
 /// The storm's CPU: the last one, others are busier.
 const CPU: usize = 1;
 
@@ -100,7 +89,7 @@ pub fn run(options: &Options) -> Result<bool> {
         .unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS });
     let mut results = Results::new(quick);
     let longest = if quick { QUICK_LONGEST } else { LONGEST };
-    storms(&wanted, &paths, rounds, longest, &mut results)?;
+    rounds::measure(&wanted, &paths, rounds, longest, &mut results)?;
     if options.contender.is_empty() {
         results.truth = truth::measure(&paths, quick)?;
         results.user_space = user_space::measure(&paths, quick)?;
@@ -128,72 +117,6 @@ fn wanted(names: &[String]) -> Result<Vec<Contender>> {
         found.with_context(|| format!("no contender '{name}'; there are: {names}"))
     };
     names.iter().map(find).collect()
-}
-
-fn storms(
-    wanted: &[Contender],
-    paths: &Paths,
-    rounds: usize,
-    longest: Duration,
-    results: &mut Results,
-) -> Result<()> {
-    let storm = Storm::new(CPU)?;
-    let mut random = fastrand::Rng::new();
-    let mut added: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let mut left: Vec<Contender> = wanted.to_vec();
-    let begin = Instant::now();
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            storm.pin()?;
-            storm.check()?;
-            while !left.is_empty() && begin.elapsed() < longest {
-                random.shuffle(&mut left);
-                let mut missing = Vec::new();
-                let mut before = storm.round(CHUNKS)?;
-                for &contender in &left {
-                    // Children would inherit the CPU of the storm.
-                    let started = elsewhere(|| contender.start(paths))?;
-                    let running = match started {
-                        Ok(running) => running,
-                        Err(why) => {
-                            results.absent.insert(contender.name(), format!("{why:#}"));
-                            missing.push(contender);
-                            continue;
-                        }
-                    };
-                    let with = storm.round(CHUNKS)?;
-                    elsewhere(|| running.stop())??;
-                    let after = storm.round(CHUNKS)?;
-                    results.bare.push(after);
-                    let (low, high) = (before.min(after), before.max(after));
-                    before = after;
-                    // Something else changed how fast the machine is: the difference would be that.
-                    if high > low * STEADY {
-                        *results.unsteady.entry(contender.name()).or_default() += 1;
-                        continue;
-                    }
-                    let rounds = added.entry(contender.name()).or_default();
-                    rounds.push(with - low);
-                }
-                let kept = |one: &Contender| added.get(one.name()).map_or(0, Vec::len);
-                left.retain(|one| !missing.contains(one) && kept(one) < rounds);
-                if let Some(fewest) = left.iter().map(kept).min() {
-                    let seconds = begin.elapsed().as_secs_f64();
-                    let of = longest.as_secs();
-                    eprintln!(
-                        "storm: {fewest} of {rounds} rounds or more, {seconds:.0} s of at most {of}"
-                    );
-                }
-            }
-            Ok(())
-        };
-        scope
-            .spawn(work)
-            .join()
-            .unwrap_or_else(|_| anyhow::bail!("the storm panicked"))
-    })?;
-    results.added = added;
-    Ok(())
 }
 
 /// Does `work` on a thread that may run on every CPU.

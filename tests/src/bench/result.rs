@@ -109,12 +109,12 @@ impl Limits {
 pub struct Results {
     quick: bool,
     machine: String,
-    /// ns a packet, without anything.
-    pub bare: Vec<f64>,
-    /// ns a packet that a contender adds, by round.
+    /// ns a packet, without anything, on the machine that nobody disturbs.
+    pub bare_ns: f64,
+    /// ns a packet that a contender adds, by round that was not disturbed.
     pub added: BTreeMap<&'static str, Vec<f64>>,
-    /// Rounds of a contender that were left out, since the machine was not as fast after them as before.
-    pub unsteady: BTreeMap<&'static str, usize>,
+    /// Rounds of a contender that were disturbed.
+    pub left_out: BTreeMap<&'static str, usize>,
     /// Who does not run here, and why.
     pub absent: BTreeMap<&'static str, String>,
     /// Counts under load.
@@ -152,7 +152,7 @@ impl Results {
         if self.quick {
             text.push_str("quick: shows that everything runs; the figures say little\n");
         }
-        let bare = median(&self.bare).unwrap_or(f64::NAN);
+        let bare = self.bare_ns;
         let _ = writeln!(
             text,
             "\nStorm: {bare:.0} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6} {:>8}  what",
@@ -171,13 +171,13 @@ impl Results {
                     "{name:<10} {:>9.0}  {within:<15} {:>6} {:>8}  {}",
                     found.value,
                     rounds.len(),
-                    self.unsteady.get(name).copied().unwrap_or(0),
+                    self.left_out.get(name).copied().unwrap_or(0),
                     contender.work()
                 );
-            } else if let Some(left_out) = self.unsteady.get(name) {
+            } else if let Some(left_out) = self.left_out.get(name) {
                 let _ = writeln!(
                     text,
-                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  no round on a steady machine",
+                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  every round was disturbed",
                     "-", "", 0
                 );
             }
@@ -297,7 +297,7 @@ impl Results {
                 let name = one.name();
                 self.added.contains_key(name)
                     || self.absent.contains_key(name)
-                    || self.unsteady.contains_key(name)
+                    || self.left_out.contains_key(name)
             })
             .map(|one| {
                 let rounds = self.added.get(one.name());
@@ -306,7 +306,7 @@ impl Results {
                     "work": one.work(),
                     "added_ns": rounds.and_then(|rounds| median_within(rounds)).as_ref().map(estimate),
                     "rounds": rounds,
-                    "rounds_left_out": self.unsteady.get(one.name()).copied().unwrap_or(0),
+                    "rounds_left_out": self.left_out.get(one.name()).copied().unwrap_or(0),
                     "absent": self.absent.get(one.name()),
                 })
             })
@@ -356,7 +356,7 @@ impl Results {
         json!({
             "machine": self.machine,
             "quick": self.quick,
-            "bare_ns": median(&self.bare),
+            "bare_ns": self.bare_ns,
             "contenders": contenders,
             "ratios": ratios,
             "truth": truth,
@@ -402,7 +402,7 @@ mod tests {
     fn results() -> Results {
         let mut results = Results {
             machine: "Linux 6, 2 CPUs".to_owned(),
-            bare: vec![2_000.0],
+            bare_ns: 2_000.0,
             ..Results::default()
         };
         let added = [
@@ -415,7 +415,7 @@ mod tests {
             results.added.insert(name, vec![ns; 5]);
         }
         results.absent.insert("softirqs", "EACCES".to_owned());
-        results.unsteady.extend([("counting", 2), ("details", 5)]);
+        results.left_out.extend([("counting", 2), ("details", 5)]);
         results.truth.push(Truth {
             name: "tracer",
             triggers: 100,
@@ -470,7 +470,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "details            -                       0        5  no round on a steady machine"
+                "details            -                       0        5  every round was disturbed"
             ),
             "{text}"
         );

@@ -85,7 +85,7 @@ fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load
     let pid = process.pid();
     // What starting costs is not the rate's.
     thread::sleep(Duration::from_millis(300));
-    let (begin, before) = (Instant::now(), cpu_time(pid)?);
+    let (begin, before) = (Instant::now(), process.cpu_time()?.as_secs_f64());
     let drops = if asked == 0 {
         thread::sleep(time);
         0
@@ -95,7 +95,7 @@ fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load
             storm.send(Some(asked), time)
         })??
     };
-    let cpu_seconds = cpu_time(pid)? - before;
+    let cpu_seconds = process.cpu_time()?.as_secs_f64() - before;
     let seconds = begin.elapsed().as_secs_f64();
     let resident = resident(pid)?;
     Running::Process { process, started }.stop()?;
@@ -106,17 +106,6 @@ fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load
         cpu_seconds,
         resident,
     })
-}
-
-/// Of all its threads, seconds (`schedstat`: ns).
-fn cpu_time(pid: u32) -> Result<f64> {
-    let mut ns = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let first = text.split_ascii_whitespace().next().context("schedstat")?;
-        ns += first.parse::<u64>()?;
-    }
-    Ok(ns as f64 / 1e9)
 }
 
 fn resident(pid: u32) -> Result<u64> {
