@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,8 @@ const EVENTS: &str = "irq:irq_handler_entry,irq:irq_handler_exit,irq:softirq_rai
 /// A peer does not say that it has attached: it has when, for so long, it opens nothing and takes next to no CPU.
 const IDLE: Duration = Duration::from_millis(300);
 const NEXT_TO_NO_CPU: Duration = Duration::from_millis(5);
+/// Until a Ctrl-C is repeated.
+const AGAIN: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of them.
@@ -166,6 +168,19 @@ impl Contender {
     }
 }
 
+/// Ctrl-C, again where it came too early: libbpf-tools only note it, and may then begin to sleep.
+fn interrupt(process: &mut Process) -> Result<ExitStatus> {
+    let mut next = Instant::now();
+    wait::until("the end of a contender", PATIENCE, || {
+        let ended = process.ended()?;
+        if ended.is_none() && Instant::now() >= next {
+            process.signal(Signal::SIGINT)?;
+            next = Instant::now() + AGAIN;
+        }
+        Ok(ended)
+    })
+}
+
 /// Returns as well when it has ended.
 fn until_idle(process: &mut Process) -> Result<()> {
     let mut since = Instant::now();
@@ -236,8 +251,7 @@ impl Running {
         match self {
             Self::Floor(floor) => drop(floor),
             Self::Process { mut process, .. } => {
-                process.signal(Signal::SIGINT)?;
-                let status = process.wait(PATIENCE)?;
+                let status = interrupt(&mut process)?;
                 ensure!(status.code() != Some(1), "ended with {status}");
             }
         }

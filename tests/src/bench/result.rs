@@ -111,9 +111,9 @@ pub struct Results {
     machine: String,
     /// ns a packet, without anything, on the machine that nobody disturbs.
     pub bare_ns: f64,
-    /// ns a packet that a contender adds, by round that was not disturbed.
+    /// ns a packet that a contender adds, by round that is not left out.
     pub added: BTreeMap<&'static str, Vec<f64>>,
-    /// Rounds of a contender that were disturbed.
+    /// Rounds of a contender that are left out.
     pub left_out: BTreeMap<&'static str, usize>,
     /// Who does not run here, and why.
     pub absent: BTreeMap<&'static str, String>,
@@ -177,7 +177,7 @@ impl Results {
             } else if let Some(left_out) = self.left_out.get(name) {
                 let _ = writeln!(
                     text,
-                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  every round was disturbed",
+                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  no round on a steady machine",
                     "-", "", 0
                 );
             }
@@ -470,7 +470,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "details            -                       0        5  every round was disturbed"
+                "details            -                       0        5  no round on a steady machine"
             ),
             "{text}"
         );

@@ -1,10 +1,10 @@
-//! Rounds of the storm: one without anything, one with a contender attached, one without. What the contender adds is the
-//! difference to the faster of its two neighbours. Contenders alternate in random order, each started and ended for every
-//! round.
+//! Rounds of the storm: one without anything, one with a contender attached, one without. Contenders alternate in random
+//! order, each started and ended for every round.
 //!
-//! Where the other thread of a core belongs to somebody else, the machine has two speeds, each for seconds. So a round with
-//! a neighbour that is slower than the undisturbed machine by more than a tenth is left out, counted, and made again as long
-//! as there is time.
+//! Where the other thread of a core belongs to somebody else, the machine has several speeds, each for tenths of seconds to
+//! many seconds. So what a contender adds is the share by which its round is slower than the faster of its two neighbours;
+//! in ns it is that share of a packet on the undisturbed machine. A round whose neighbours differ by more than a tenth is
+//! left out, counted, and made again as long as there is time.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use super::{
 const CHUNKS: usize = 600;
 /// Of all rounds without anything, so many are faster than the undisturbed machine is taken to be.
 const UNDISTURBED: f64 = 0.1;
-/// How much slower than that the neighbours of a round may be.
+/// How much slower one of two neighbours may be.
 const STEADY: f64 = 1.1;
 
 /// A contender's round and its neighbours, ns a packet.
@@ -39,10 +39,10 @@ struct Round {
 }
 
 impl Round {
-    /// What the contender adds; `None` if the machine was disturbed before or after.
-    fn added(&self, undisturbed: f64) -> Option<f64> {
-        let slower = self.before.max(self.after);
-        (slower <= undisturbed * STEADY).then(|| self.with - self.before.min(self.after))
+    /// What the contender adds, as a share of the faster neighbour; `None` if the machine changed its speed.
+    fn added(&self) -> Option<f64> {
+        let (faster, slower) = (self.before.min(self.after), self.before.max(self.after));
+        (slower <= faster * STEADY).then(|| self.with / faster - 1.0)
     }
 }
 
@@ -59,18 +59,18 @@ impl Rounds {
         percentile(&bare.collect::<Vec<_>>(), UNDISTURBED).unwrap_or(f64::NAN)
     }
 
-    /// What a contender adds, by round that was not disturbed, and how many were.
+    /// What a contender adds, ns a packet, by round that is not left out, and how many are.
     fn added(&self, name: &str) -> (Vec<f64>, usize) {
         let undisturbed = self.undisturbed();
         let rounds = self.of.get(name).map_or(&[][..], Vec::as_slice);
-        let added = rounds.iter().filter_map(|round| round.added(undisturbed));
-        let added: Vec<_> = added.collect();
+        let added = rounds.iter().filter_map(Round::added);
+        let added: Vec<_> = added.map(|share| share * undisturbed).collect();
         let left_out = rounds.len() - added.len();
         (added, left_out)
     }
 }
 
-/// Makes `wanted` undisturbed rounds of each contender, but begins none after `longest`.
+/// Makes `wanted` rounds of each contender that are not left out, but begins none after `longest`.
 pub(super) fn measure(
     contenders: &[Contender],
     paths: &Paths,
@@ -132,12 +132,9 @@ fn one_of_each(
                 continue;
             }
         };
-        storm.round(1000)?;
         let with = storm.round(CHUNKS)?;
         elsewhere(|| running.stop())??;
-        storm.round(1000)?;
         let after = storm.round(CHUNKS)?;
-        eprintln!("DBG {} {before:.0} {with:.0} {after:.0}", contender.name());
         let of = rounds.of.entry(contender.name()).or_default();
         of.push(Round {
             before,
@@ -164,27 +161,24 @@ mod tests {
 
     #[test]
     fn a_round_is_compared_with_its_faster_neighbour() {
-        assert_eq!(round(800.0, 1_000.0, 820.0).added(800.0), Some(200.0));
-        assert_eq!(round(820.0, 1_000.0, 800.0).added(800.0), Some(200.0));
+        assert_eq!(round(800.0, 1_000.0, 820.0).added(), Some(0.25));
+        assert_eq!(round(820.0, 1_000.0, 800.0).added(), Some(0.25));
     }
 
     #[test]
-    fn a_round_of_the_slow_machine_is_left_out_and_counted() {
+    fn a_round_on_a_machine_that_changes_its_speed_is_left_out_and_counted() {
         let mut rounds = Rounds::default();
-        rounds.of.insert(
-            "floor",
-            vec![
-                round(800.0, 900.0, 800.0),
-                // Both neighbours alike, and slow.
-                round(1_300.0, 1_500.0, 1_300.0),
-                // One of them slow.
-                round(800.0, 1_500.0, 1_300.0),
-                round(1_300.0, 900.0, 800.0),
-                round(810.0, 910.0, 805.0),
-            ],
-        );
-        assert_eq!(percentile(&[rounds.undisturbed()], 0.0), Some(800.0));
-        assert_eq!(rounds.added("floor"), (vec![100.0, 105.0], 3));
+        let of = vec![
+            round(800.0, 900.0, 800.0),
+            // Slow all the time: the same share.
+            round(1_200.0, 1_350.0, 1_200.0),
+            // One of the neighbours slow.
+            round(800.0, 1_500.0, 1_300.0),
+            round(1_300.0, 900.0, 800.0),
+            round(800.0, 1_000.0, 800.0),
+        ];
+        rounds.of.insert("floor", of);
+        assert_eq!(rounds.added("floor"), (vec![100.0, 100.0, 200.0], 2));
         assert_eq!(rounds.added("perf"), (vec![], 0));
     }
 }
