@@ -30,8 +30,10 @@ use crate::{
 
 /// Bytes that one call of `drain` takes out of a full ring at the least.
 const SMALLEST_BATCH: u32 = 512 * 1024;
-/// The ring is read at least this often: the kernel side only wakes the reader while more arrives.
-const DRAIN: Duration = Duration::from_millis(100);
+/// The ring is read at least this often: the kernel side only wakes the reader while more arrives. So long a single event
+/// may be late, and so short a time may a CPU be offline unnoticed. At 100 ms the wake-ups were half of what an idle run
+/// costs.
+const DRAIN: Duration = Duration::from_millis(250);
 
 /// A run from the first snapshot to the report.
 pub(super) struct Session {
