@@ -50,15 +50,15 @@ pub const SCENARIOS: &[Scenario] = &[
 const BUDGET: &str = "/proc/sys/net/core/netdev_budget";
 /// Time of one run. Newer kernels refuse less than two jiffies, so it is left alone.
 const BUDGET_USECS: &str = "/proc/sys/net/core/netdev_budget_usecs";
-/// Packets of one poll of a backlog. The time is looked at after a poll only, and a run polls a device once: so many
-/// take two jiffies or a little more.
+/// Packets of one poll of a backlog. The time is looked at after a poll only, and a run polls a device once: a hundred
+/// packets of [`SLOW_PACKETS`] take two jiffies or more.
 const DEV_WEIGHT: &str = "/proc/sys/net/core/dev_weight";
 /// Reached by no run.
 const ENDLESS: &str = "100000000";
 
 const PACKETS: u64 = 20_000;
 /// These take long: a tenth of a millisecond or two for each.
-const SLOW_PACKETS: u64 = 1_500;
+const SLOW_PACKETS: u64 = 2_000;
 /// Members of [`GROUP`]: a copy of each datagram is made for every one, and dropped.
 const COPIES: usize = 800;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 77, 0, 1);
@@ -90,7 +90,7 @@ fn time_limit() -> Result<()> {
             .collect::<Result<Vec<_>>>()
     };
     let _full = receiver.pair.receiver.run(sockets)??;
-    let weight = Setting::change(DEV_WEIGHT, "40")?;
+    let weight = Setting::change(DEV_WEIGHT, "100")?;
     let seen = squeezed(ENDLESS, || {
         let flood = Flood::new(GROUP, PORT, SLOW_PACKETS);
         let cpu = Some(STEERING_CPU);
