@@ -95,13 +95,13 @@ pub fn run(options: &Options) -> Result<bool> {
         results.user_space = user_space::measure(&paths, quick)?;
         results.growth = growth::measure(quick)?;
     }
-    if let Some(path) = &options.save {
-        std::fs::write(path, format!("{:#}\n", results.json()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
     match options.format {
         Format::Text => print!("{}", results.text()),
         Format::Json => println!("{}", results.json()),
+    }
+    if let Some(path) = &options.save {
+        std::fs::write(path, format!("{:#}\n", results.json()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(results.adds_up())
 }
