@@ -70,7 +70,8 @@ impl Rounds {
     }
 }
 
-/// Makes `wanted` rounds of each contender that are not left out, but begins none after `longest`.
+/// Makes `wanted` rounds of each contender that are not left out, but begins with none of them again after
+/// `longest`.
 pub(super) fn measure(
     contenders: &[Contender],
     paths: &Paths,
@@ -129,6 +130,8 @@ fn one_of_each(
             Ok(running) => running,
             Err(why) => {
                 results.absent.insert(contender.name(), format!("{why:#}"));
+                // Trying may have taken long.
+                before = storm.round(CHUNKS)?;
                 continue;
             }
         };
