@@ -19,7 +19,7 @@ pub struct Options {
     /// Few and short rounds, within 90 s: shows that all works; the figures say little
     #[arg(long)]
     quick: bool,
-    /// Measure this contender only; repeatable: floor, times, counting, details, bpftrace, perf, hardirqs, softirqs
+    /// Measure this contender only; repeatable: nothing, floor, times, counting, details, bpftrace, perf, hardirqs, softirqs
     #[arg(long, value_name = "NAME")]
     contender: Vec<String>,
     /// How to print the results: text or json

@@ -1,7 +1,9 @@
 //! Who is measured: tracer, the floor, and what a user would start instead. Each is a process that is started before a
-//! round and ended after it, as a user would.
+//! round and ended after it, as a user would; also who attaches nothing, so that what this alone changes is seen.
 
 use std::{
+    env, fs, io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -27,6 +29,8 @@ tracepoint:napi:napi_poll { @polls[cpu] = count(); @packets[cpu] = sum(args->wor
 tracepoint:skb:kfree_skb { @drops[args->location, args->reason] = count(); }";
 const EVENTS: &str = "irq:irq_handler_entry,irq:irq_handler_exit,irq:softirq_raise,irq:softirq_entry,irq:softirq_exit,\
                       napi:napi_poll,skb:kfree_skb";
+/// What tracer says when it is, and we too.
+const ATTACHED: &str = "attached";
 /// A peer does not say that it has attached: it has when, for so long, it opens nothing and takes next to no CPU.
 const IDLE: Duration = Duration::from_millis(300);
 const NEXT_TO_NO_CPU: Duration = Duration::from_millis(5);
@@ -37,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
+    /// A process that attaches nothing: adds nothing, if the benchmark is right.
+    Nothing,
     /// Empty programs on tracer's hooks.
     Floor,
     /// The same, but for the clock readings that the times of NET_RX take.
@@ -57,7 +63,8 @@ pub enum Contender {
 
 impl Contender {
     /// All, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Nothing,
         Self::Floor,
         Self::Times,
         Self::Counting,
@@ -72,6 +79,7 @@ impl Contender {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Nothing => "nothing",
             Self::Floor => "floor",
             Self::Times => "times",
             Self::Counting => "counting",
@@ -87,6 +95,9 @@ impl Contender {
     #[must_use]
     pub const fn work(self) -> &'static str {
         match self {
+            Self::Nothing => {
+                "a process that attaches nothing: what is not 0 is the benchmark's error"
+            }
             Self::Floor => "empty programs on the same hooks",
             Self::Times => "empty, but for the three clock readings of a NET_RX run",
             Self::Counting => "tracer run --detail-rate 0",
@@ -102,41 +113,58 @@ impl Contender {
         }
     }
 
-    /// Starts it and waits until it counts.
+    /// Starts it and waits until it counts, and has settled.
     pub fn start(self, paths: &Paths) -> Result<Running> {
-        match self {
-            Self::Floor => return Ok(Running::Floor(Floor::empty(&paths.floor)?)),
-            Self::Times => return Ok(Running::Floor(Floor::times(&paths.floor)?)),
-            _ => {}
-        }
         let mut command = self.command(paths)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // Those of ours end with the benchmark, for then their stdin does.
+        command.stdin(if self.is_ours() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        command.stdout(Stdio::null());
         let stderr = paths.directory.join(format!("{}.stderr", self.name()));
-        command.stderr(std::fs::File::create(&stderr)?);
+        command.stderr(fs::File::create(&stderr)?);
         let begin = Instant::now();
         let mut process = with_tracefs(|| Process::spawn(None, command))??;
-        if matches!(self, Self::Counting | Self::Details) {
+        if self.says_so() {
             wait::until("attached", PATIENCE, || {
-                let said = std::fs::read_to_string(&stderr)?;
-                Ok(said.contains("attached").then_some(()))
+                let said = fs::read_to_string(&stderr)?;
+                let over = said.contains(ATTACHED) || process.ended()?.is_some();
+                Ok(over.then_some(()))
             })?;
-        } else {
-            until_idle(&mut process)?;
         }
         let started = begin.elapsed();
-        if let Some(status) = process.ended()? {
-            let said = std::fs::read_to_string(&stderr).unwrap_or_default();
-            let why = said
-                .lines()
-                .rfind(|line| !line.trim().is_empty())
-                .unwrap_or("it said nothing");
-            bail!(
-                "{} does not run here ({status}): {}",
-                self.name(),
-                why.trim()
-            );
-        }
-        Ok(Running::Process { process, started })
+        until_idle(&mut process)?;
+        let running = Running {
+            contender: self,
+            process,
+            started,
+            stderr,
+        };
+        running.still_runs()
+    }
+
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::Nothing | Self::Floor | Self::Times)
+    }
+
+    /// Whether it says when it is attached.
+    const fn says_so(self) -> bool {
+        self.is_ours() || matches!(self, Self::Counting | Self::Details)
+    }
+
+    /// What the process of one of ours does: attaches, says so, and waits for its end.
+    pub fn be(self, floor: &Path) -> Result<()> {
+        let _attached = match self {
+            Self::Nothing => None,
+            Self::Floor => Some(Floor::empty(floor)?),
+            Self::Times => Some(Floor::times(floor)?),
+            _ => bail!("{} is a program of its own", self.name()),
+        };
+        eprintln!("{ATTACHED}");
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        Ok(())
     }
 
     fn command(self, paths: &Paths) -> Result<Command> {
@@ -146,7 +174,13 @@ impl Contender {
             command
         };
         Ok(match self {
-            Self::Floor | Self::Times => bail!("{} is no process", self.name()),
+            Self::Nothing | Self::Floor | Self::Times => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args(["--attach", self.name(), "--tracer"]);
+                command.arg(&paths.tracer);
+                command.arg("--floor").arg(&paths.floor);
+                command
+            }
             Self::Counting | Self::Details => {
                 let mut command = Command::new(&paths.tracer);
                 command.args(["run", "--format", "json"]);
@@ -168,19 +202,6 @@ impl Contender {
     }
 }
 
-/// Ctrl-C, again where it came too early: libbpf-tools only note it, and may then begin to sleep.
-fn interrupt(process: &mut Process) -> Result<ExitStatus> {
-    let mut next = Instant::now();
-    wait::until("the end of a contender", PATIENCE, || {
-        let ended = process.ended()?;
-        if ended.is_none() && Instant::now() >= next {
-            process.signal(Signal::SIGINT)?;
-            next = Instant::now() + AGAIN;
-        }
-        Ok(ended)
-    })
-}
-
 /// Returns as well when it has ended.
 fn until_idle(process: &mut Process) -> Result<()> {
     let mut since = Instant::now();
@@ -195,7 +216,8 @@ fn until_idle(process: &mut Process) -> Result<()> {
         };
         let descriptors = process.descriptors()?;
         let idle = seen.is_some_and(|(time, count)| {
-            cpu_time.saturating_sub(time) < NEXT_TO_NO_CPU && count == descriptors
+            // Less than before: a thread has ended.
+            (time..time + NEXT_TO_NO_CPU).contains(&cpu_time) && count == descriptors
         });
         if !idle {
             since = Instant::now();
@@ -232,29 +254,55 @@ pub struct Paths {
 }
 
 /// One that has started.
-pub enum Running {
-    /// Programs of this process.
-    Floor(Floor),
-    /// A process, and how long it took until it counted.
-    Process {
-        /// It.
-        process: Process,
-        /// That time.
-        started: Duration,
-    },
+pub struct Running {
+    contender: Contender,
+    /// It.
+    pub process: Process,
+    /// How long it took until it said that it was attached, if it says so.
+    pub started: Duration,
+    stderr: PathBuf,
 }
 
 impl Running {
-    /// Ends it as Ctrl-C would, and returns how long that took.
-    pub fn stop(self) -> Result<Duration> {
-        let begin = Instant::now();
-        match self {
-            Self::Floor(floor) => drop(floor),
-            Self::Process { mut process, .. } => {
-                let status = interrupt(&mut process)?;
-                ensure!(status.code() != Some(1), "ended with {status}");
-            }
+    fn still_runs(mut self) -> Result<Self> {
+        if let Some(status) = self.process.ended()? {
+            let said = fs::read_to_string(&self.stderr).unwrap_or_default();
+            let why = said.lines().rfind(|line| !line.trim().is_empty());
+            bail!(
+                "{} does not run here ({status}): {}",
+                self.contender.name(),
+                why.unwrap_or("it said nothing").trim()
+            );
         }
+        Ok(self)
+    }
+
+    /// Ends it as Ctrl-C would, and returns how long that took. Fails if it had ended by itself.
+    pub fn stop(self) -> Result<Duration> {
+        let mut running = self.still_runs()?;
+        let begin = Instant::now();
+        let status = running.interrupt()?;
+        let by_signal = status.signal() == Some(Signal::SIGINT as i32);
+        ensure!(
+            status.success() || by_signal,
+            "{} ended with {status}",
+            running.contender.name()
+        );
         Ok(begin.elapsed())
+    }
+
+    /// Ctrl-C; again where it can come too early: libbpf-tools only note it, and may then begin to sleep.
+    fn interrupt(&mut self) -> Result<ExitStatus> {
+        let again = matches!(self.contender, Contender::Hardirqs | Contender::Softirqs);
+        self.process.signal(Signal::SIGINT)?;
+        let mut next = Instant::now() + AGAIN;
+        wait::until("the end of a contender", PATIENCE, || {
+            let ended = self.process.ended()?;
+            if ended.is_none() && again && Instant::now() >= next {
+                self.process.signal(Signal::SIGINT)?;
+                next = Instant::now() + AGAIN;
+            }
+            Ok(ended)
+        })
     }
 }

@@ -1,11 +1,12 @@
 //! What tracer costs, in one run with the floor (empty programs on the same hooks) and with what a user would take instead.
 //!
-//! Absolute times of a busy machine with few CPUs say nothing: see [`rounds`]. Given is the median of what the rounds of a
-//! contender add, with a bootstrap interval of 95 %, and ratios of medians.
+//! Absolute times of a busy machine with few CPUs say nothing: see [`speed`] and [`rounds`]. Given is the median of what the
+//! rounds of a contender add, with a bootstrap interval of 95 %, and ratios of medians.
 
 pub mod contender;
 pub mod floor;
 pub mod rounds;
+pub mod speed;
 pub mod stats;
 pub mod storm;
 
@@ -14,7 +15,7 @@ mod result;
 mod truth;
 mod user_space;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -23,7 +24,7 @@ use self::{
     contender::{Contender, Paths},
     result::Results,
 };
-use crate::undo;
+use crate::undo::{self, Pending};
 
 /// Arguments of `tracer-bench`.
 #[derive(Clone, Debug, Parser)]
@@ -46,12 +47,15 @@ pub struct Options {
     /// A file for the results as JSON, whatever is printed.
     #[arg(long)]
     save: Option<PathBuf>,
-    /// Rounds of each contender on a steady machine.
+    /// Rounds of each contender that count.
     #[arg(long)]
     rounds: Option<usize>,
     /// Only this made-up host, for the table of growth: CPUs, idle interrupts, drop sites.
     #[arg(long, hide = true)]
     growth: Option<String>,
+    /// Be this contender.
+    #[arg(long, hide = true)]
+    attach: Option<String>,
 }
 
 /// How to print.
@@ -75,21 +79,28 @@ pub fn run(options: &Options) -> Result<bool> {
         println!("{}", growth::one(host, options.rounds.unwrap_or(1))?);
         return Ok(true);
     }
+    if let Some(name) = &options.attach {
+        named(name)?.be(&options.floor)?;
+        return Ok(true);
+    }
     undo::on_signals()?;
     let wanted = wanted(&options.contender)?;
     let directory = tempfile::tempdir().context("no directory for temporary files")?;
+    let directory = directory.keep();
+    let leftover = directory.clone();
+    let _removed = Pending::new(move || Ok(fs::remove_dir_all(leftover)?));
     let paths = Paths {
         tracer: options.tracer.clone(),
         floor: options.floor.clone(),
-        directory: directory.path().to_owned(),
+        directory,
     };
     let quick = options.quick;
     let rounds = options
         .rounds
         .unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS });
-    let mut results = Results::new(quick);
     let longest = if quick { QUICK_LONGEST } else { LONGEST };
-    rounds::measure(&wanted, &paths, rounds, longest, &mut results)?;
+    let mut results = Results::new(quick);
+    results.rounds = rounds::measure(&wanted, &paths, rounds, longest)?;
     if options.contender.is_empty() {
         results.truth = truth::measure(&paths, quick)?;
         results.user_space = user_space::measure(&paths, quick)?;
@@ -100,7 +111,7 @@ pub fn run(options: &Options) -> Result<bool> {
         Format::Json => println!("{}", results.json()),
     }
     if let Some(path) = &options.save {
-        std::fs::write(path, format!("{:#}\n", results.json()))
+        fs::write(path, format!("{:#}\n", results.json()))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(results.adds_up())
@@ -110,13 +121,14 @@ fn wanted(names: &[String]) -> Result<Vec<Contender>> {
     if names.is_empty() {
         return Ok(Contender::ALL.to_vec());
     }
+    names.iter().map(|name| named(name)).collect()
+}
+
+fn named(name: &str) -> Result<Contender> {
     let known = Contender::ALL;
-    let find = |name: &String| {
-        let found = known.into_iter().find(|one| one.name() == name);
-        let names = known.map(Contender::name).join(", ");
-        found.with_context(|| format!("no contender '{name}'; there are: {names}"))
-    };
-    names.iter().map(find).collect()
+    let found = known.into_iter().find(|one| one.name() == name);
+    let names = known.map(Contender::name).join(", ");
+    found.with_context(|| format!("no contender '{name}'; there are: {names}"))
 }
 
 /// Does `work` on a thread that may run on every CPU.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     contender::Contender,
     growth::{self, Point},
+    rounds::Rounds,
     stats::{Estimate, median, median_within, ratio_within},
     truth::Truth,
     user_space::UserSpace,
@@ -88,18 +89,25 @@ impl Limits {
         if self.small { "≤" } else { "≥" }
     }
 
-    fn verdict(&self, value: f64) -> &'static str {
-        let holds = |limit: f64| {
+    /// Of the whole interval: a limit inside of it is not decided.
+    fn verdict(&self, found: &Estimate) -> &'static str {
+        let (low, high) = (*found.within.start(), *found.within.end());
+        let (best, worst) = if self.small { (low, high) } else { (high, low) };
+        let holds = |value: f64, limit: f64| {
             if self.small {
                 value <= limit
             } else {
                 value >= limit
             }
         };
-        match (holds(self.must), holds(self.aim)) {
-            (_, true) => "aim met",
-            (true, false) => "must met",
-            (false, false) => "MISSED",
+        if holds(worst, self.aim) {
+            "aim met"
+        } else if holds(worst, self.must) {
+            "must met"
+        } else if holds(best, self.must) {
+            "not decided"
+        } else {
+            "MISSED"
         }
     }
 }
@@ -109,14 +117,8 @@ impl Limits {
 pub struct Results {
     quick: bool,
     machine: String,
-    /// ns a packet, without anything, on the machine that nobody disturbs.
-    pub bare_ns: f64,
-    /// ns a packet that a contender adds, by round that is not left out.
-    pub added: BTreeMap<&'static str, Vec<f64>>,
-    /// Rounds of a contender that are left out.
-    pub left_out: BTreeMap<&'static str, usize>,
-    /// Who does not run here, and why.
-    pub absent: BTreeMap<&'static str, String>,
+    /// The storm, and who does not run here.
+    pub rounds: Rounds,
     /// Counts under load.
     pub truth: Vec<Truth>,
     /// tracer's process.
@@ -142,8 +144,14 @@ impl Results {
     }
 
     fn ratio(&self, target: &Target) -> Option<Estimate> {
-        let of = |contender: Contender| self.added.get(contender.name());
-        ratio_within(of(target.above)?, of(target.below)?)
+        let of = |contender: Contender| self.rounds.added(contender.name());
+        ratio_within(&of(target.above), &of(target.below))
+    }
+
+    /// What who attaches nothing adds, unless that may be 0.
+    fn error(&self) -> Option<Estimate> {
+        let found = median_within(&self.rounds.added(Contender::Nothing.name()))?;
+        (!found.within.contains(&0.0)).then_some(found)
     }
 
     /// For a person.
@@ -152,36 +160,7 @@ impl Results {
         if self.quick {
             text.push_str("quick: shows that everything runs; the figures say little\n");
         }
-        let bare = self.bare_ns;
-        let _ = writeln!(
-            text,
-            "\nStorm: {bare:.0} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6} {:>8}  what",
-            "", "added ns", "95 %", "rounds", "left out"
-        );
-        for contender in Contender::ALL {
-            let name = contender.name();
-            if let Some(why) = self.absent.get(name) {
-                let _ = writeln!(text, "{name:<10} {:>9}  does not run here: {why}", "-");
-            } else if let Some(rounds) = self.added.get(name)
-                && let Some(found) = median_within(rounds)
-            {
-                let within = format!("{:.0} to {:.0}", found.within.start(), found.within.end());
-                let _ = writeln!(
-                    text,
-                    "{name:<10} {:>9.0}  {within:<15} {:>6} {:>8}  {}",
-                    found.value,
-                    rounds.len(),
-                    self.left_out.get(name).copied().unwrap_or(0),
-                    contender.work()
-                );
-            } else if let Some(left_out) = self.left_out.get(name) {
-                let _ = writeln!(
-                    text,
-                    "{name:<10} {:>9}  {:<15} {:>6} {left_out:>8}  no round on a steady machine",
-                    "-", "", 0
-                );
-            }
-        }
+        self.storm_text(&mut text);
         let _ = writeln!(
             text,
             "\n{:<22} {:>6}  {:<13} {:>5} {:>5}",
@@ -204,7 +183,7 @@ impl Results {
                     " {sign}{:>4} {sign}{:>4}  {}",
                     limits.must,
                     limits.aim,
-                    limits.verdict(found.value)
+                    limits.verdict(&found)
                 );
             }
             text.truncate(text.trim_end().len());
@@ -216,6 +195,54 @@ impl Results {
             text.push_str(&growth::text(&self.growth));
         }
         text
+    }
+
+    fn storm_text(&self, text: &mut String) {
+        let bare = self.rounds.bare_ns();
+        let bare = bare.map_or_else(|| "unknown".to_owned(), |bare| format!("{bare:.0}"));
+        let _ = writeln!(
+            text,
+            "\nStorm: {bare} ns a packet without anything\n\n{:<10} {:>9}  {:<15} {:>6} {:>8}  what",
+            "", "added ns", "95 %", "rounds", "left out"
+        );
+        for contender in Contender::ALL {
+            let name = contender.name();
+            if let Some(why) = self.rounds.absent.get(name) {
+                let _ = writeln!(text, "{name:<10} {:>9}  does not run here: {why}", "-");
+                continue;
+            }
+            let Some((kept, left_out)) = self.rounds.counts(name) else {
+                continue;
+            };
+            let found = median_within(&self.rounds.added(name));
+            let (value, within, what) = found.map_or_else(
+                || {
+                    (
+                        "-".to_owned(),
+                        String::new(),
+                        "no round with the core for itself",
+                    )
+                },
+                |found| {
+                    let (low, high) = (found.within.start(), found.within.end());
+                    let within = format!("{low:.0} to {high:.0}");
+                    (format!("{:.0}", found.value), within, contender.work())
+                },
+            );
+            let _ = writeln!(
+                text,
+                "{name:<10} {value:>9}  {within:<15} {kept:>6} {left_out:>8}  {what}"
+            );
+        }
+        if let Some(error) = self.error() {
+            let _ = writeln!(
+                text,
+                "WRONG by {:.0} ns ({:.0} to {:.0}): so much adds a process that attaches nothing",
+                error.value,
+                error.within.start(),
+                error.within.end()
+            );
+        }
     }
 
     fn truth_text(&self, text: &mut String) {
@@ -293,22 +320,23 @@ impl Results {
         let estimate = |found: &Estimate| json!({"value": found.value, "low": found.within.start(), "high": found.within.end()});
         let contenders: Vec<_> = Contender::ALL
             .into_iter()
-            .filter(|one| {
+            .filter_map(|one| {
                 let name = one.name();
-                self.added.contains_key(name)
-                    || self.absent.contains_key(name)
-                    || self.left_out.contains_key(name)
-            })
-            .map(|one| {
-                let rounds = self.added.get(one.name());
-                json!({
-                    "name": one.name(),
+                let absent = self.rounds.absent.get(name);
+                let counts = self.rounds.counts(name);
+                if absent.is_none() && counts.is_none() {
+                    return None;
+                }
+                let (kept, left_out) = counts.unwrap_or_default();
+                Some(json!({
+                    "name": name,
                     "work": one.work(),
-                    "added_ns": rounds.and_then(|rounds| median_within(rounds)).as_ref().map(estimate),
-                    "rounds": rounds,
-                    "rounds_left_out": self.left_out.get(one.name()).copied().unwrap_or(0),
-                    "absent": self.absent.get(one.name()),
-                })
+                    "added_ns": median_within(&self.rounds.added(name)).as_ref().map(estimate),
+                    "rounds": kept,
+                    "rounds_left_out": left_out,
+                    "measured": self.rounds.json(name),
+                    "absent": absent,
+                }))
             })
             .collect();
         let ratios: Vec<_> = TARGETS
@@ -320,7 +348,7 @@ impl Results {
                     "ratio": estimate(&found),
                     "must": target.limits.as_ref().map(|limits| limits.must),
                     "aim": target.limits.as_ref().map(|limits| limits.aim),
-                    "verdict": target.limits.as_ref().map(|limits| limits.verdict(found.value)),
+                    "verdict": target.limits.as_ref().map(|limits| limits.verdict(&found)),
                 }))
             })
             .collect();
@@ -356,7 +384,8 @@ impl Results {
         json!({
             "machine": self.machine,
             "quick": self.quick,
-            "bare_ns": self.bare_ns,
+            "bare_ns": self.rounds.bare_ns(),
+            "error_ns": self.error().as_ref().map(estimate),
             "contenders": contenders,
             "ratios": ratios,
             "truth": truth,
@@ -400,22 +429,22 @@ mod tests {
     use super::*;
 
     fn results() -> Results {
+        let [floor, times, counting, perf] =
+            [300.0, 360.0, 420.0, 3_000.0].map(|added| [Some(added); 5]);
         let mut results = Results {
             machine: "Linux 6, 2 CPUs".to_owned(),
-            bare_ns: 2_000.0,
+            rounds: Rounds::made_up(&[
+                ("nothing", &[Some(-1.0), Some(0.0), Some(1.0)]),
+                ("floor", &floor),
+                ("times", &times),
+                ("counting", &[&counting[..], &[None, None]].concat()),
+                ("details", &[None; 5]),
+                ("perf", &perf),
+            ]),
             ..Results::default()
         };
-        let added = [
-            ("floor", 300.0),
-            ("times", 360.0),
-            ("counting", 420.0),
-            ("perf", 3_000.0),
-        ];
-        for (name, ns) in added {
-            results.added.insert(name, vec![ns; 5]);
-        }
-        results.absent.insert("softirqs", "EACCES".to_owned());
-        results.left_out.extend([("counting", 2), ("details", 5)]);
+        let absent = &mut results.rounds.absent;
+        absent.insert("softirqs", "EACCES".to_owned());
         results.truth.push(Truth {
             name: "tracer",
             triggers: 100,
@@ -470,7 +499,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "details            -                       0        5  no round on a steady machine"
+                "details            -                       0        5  no round with the core for itself"
             ),
             "{text}"
         );
@@ -480,6 +509,36 @@ mod tests {
         assert_eq!(named("counting").unwrap()["rounds_left_out"], 2);
         assert_eq!(named("details").unwrap()["rounds_left_out"], 5);
         assert_eq!(named("details").unwrap()["added_ns"], Value::Null);
+    }
+
+    #[test]
+    fn a_limit_inside_the_interval_is_not_decided() {
+        let verdict = |limits: Limits, low: f64, high: f64| {
+            limits.verdict(&Estimate {
+                value: f64::midpoint(low, high),
+                within: low..=high,
+            })
+        };
+        assert_eq!(verdict(at_most(1.4, 1.25), 1.1, 1.2), "aim met");
+        assert_eq!(verdict(at_most(1.4, 1.25), 1.1, 1.3), "must met");
+        assert_eq!(verdict(at_most(1.4, 1.25), 1.1, 1.5), "not decided");
+        assert_eq!(verdict(at_most(1.4, 1.25), 1.5, 1.6), "MISSED");
+        assert_eq!(verdict(at_least(8.0, 9.0), 9.5, 11.0), "aim met");
+        assert_eq!(verdict(at_least(8.0, 9.0), 8.5, 11.0), "must met");
+        assert_eq!(verdict(at_least(8.0, 9.0), 7.5, 11.0), "not decided");
+        assert_eq!(verdict(at_least(8.0, 9.0), 6.0, 7.0), "MISSED");
+    }
+
+    #[test]
+    fn an_error_of_the_benchmark_is_said() {
+        let mut results = results();
+        assert!(!results.text().contains("WRONG"), "{}", results.text());
+        assert_eq!(results.json()["error_ns"], Value::Null);
+        results.rounds = Rounds::made_up(&[("nothing", &[Some(40.0); 5])]);
+        let text = results.text();
+        assert!(text.contains("WRONG by 40 ns (40 to 40)"), "{text}");
+        let value = results.json()["error_ns"]["value"].as_f64();
+        assert_eq!(value.map(f64::round), Some(40.0));
     }
 
     #[test]

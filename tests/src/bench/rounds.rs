@@ -1,10 +1,9 @@
-//! Rounds of the storm: one without anything, one with a contender attached, one without. Contenders alternate in random
-//! order, each started and ended for every round.
+//! Rounds of the storm: one without anything, one with a contender attached, one without. A sweep has a round of every
+//! contender, in random order, each started and ended for its round, and only after the storm had its core for itself.
 //!
-//! Where the other thread of a core belongs to somebody else, the machine has several speeds, each for tenths of seconds to
-//! many seconds. So what a contender adds is the share by which its round is slower than the faster of its two neighbours;
-//! in ns it is that share of a packet on the undisturbed machine. A round whose neighbours differ by more than a tenth is
-//! left out, counted, and made again as long as there is time.
+//! What a contender adds is the difference to the mean of the two neighbours, in multiples of the witness ([`Speed`]); in
+//! ns it is that at the speed that the witness had most of the time. A round that found no time with the core for itself
+//! is left out and counted, as is one whose contender failed.
 
 use std::{
     collections::BTreeMap,
@@ -13,91 +12,170 @@ use std::{
 };
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use super::{
     CPU,
     contender::{Contender, Paths},
     elsewhere,
-    result::Results,
-    stats::percentile,
+    speed::Speed,
+    stats::median,
     storm::Storm,
 };
 
-/// Chunks of a round.
-const CHUNKS: usize = 600;
-/// Of all rounds without anything, so many are faster than the undisturbed machine is taken to be.
-const UNDISTURBED: f64 = 0.1;
-/// How much slower one of two neighbours may be.
-const STEADY: f64 = 1.1;
-
-/// A contender's round and its neighbours, ns a packet.
-#[derive(Clone, Copy, Debug)]
+/// A contender's round and its neighbours.
+#[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    before: f64,
-    with: f64,
-    after: f64,
+    sweep: usize,
+    before: Option<Speed>,
+    with: Option<Speed>,
+    after: Option<Speed>,
 }
 
 impl Round {
-    /// What the contender adds, as a share of the faster neighbour; `None` if the machine changed its speed.
-    fn added(&self) -> Option<f64> {
-        let (faster, slower) = (self.before.min(self.after), self.before.max(self.after));
-        (slower <= faster * STEADY).then(|| self.with / faster - 1.0)
+    fn speeds(&self) -> impl Iterator<Item = Speed> {
+        [self.before, self.with, self.after].into_iter().flatten()
+    }
+
+    /// What the contender adds, in multiples of the witness; `None` if the core was not the storm's in one of the three.
+    fn added(&self, fastest: Option<f64>) -> Option<f64> {
+        let alone = |speed: Option<Speed>| Some(speed.filter(|s| s.is_alone(fastest))?.relative());
+        let bare = f64::midpoint(alone(self.before)?, alone(self.after)?);
+        Some(alone(self.with)? - bare)
     }
 }
 
-/// All rounds so far.
+/// All rounds, and who made none.
 #[derive(Debug, Default)]
-struct Rounds {
+pub struct Rounds {
     of: BTreeMap<&'static str, Vec<Round>>,
+    sweeps: usize,
+    /// Who does not run here, and why.
+    pub absent: BTreeMap<&'static str, String>,
 }
 
 impl Rounds {
-    /// ns a packet, of the machine that nobody disturbs.
-    fn undisturbed(&self) -> f64 {
-        let bare = self.of.values().flatten().map(|round| round.after);
-        percentile(&bare.collect::<Vec<_>>(), UNDISTURBED).unwrap_or(f64::NAN)
+    /// The least witness.
+    fn fastest(&self) -> Option<f64> {
+        let speeds = self.of.values().flatten().flat_map(Round::speeds);
+        speeds.map(|speed| speed.witness_ns).reduce(f64::min)
     }
 
-    /// What a contender adds, ns a packet, by round that is not left out, and how many are.
-    fn added(&self, name: &str) -> (Vec<f64>, usize) {
-        let undisturbed = self.undisturbed();
-        let rounds = self.of.get(name).map_or(&[][..], Vec::as_slice);
-        let added = rounds.iter().filter_map(Round::added);
-        let added: Vec<_> = added.map(|share| share * undisturbed).collect();
-        let left_out = rounds.len() - added.len();
-        (added, left_out)
+    /// Of all neighbours: the usual witness, and the usual multiple of it that a packet takes.
+    fn usual(&self) -> Option<(f64, f64)> {
+        let fastest = self.fastest();
+        let after = self.of.values().flatten().filter_map(|round| round.after);
+        let bare: Vec<_> = after.filter(|speed| speed.is_alone(fastest)).collect();
+        let middle = |of: fn(&Speed) -> f64| median(&bare.iter().map(of).collect::<Vec<_>>());
+        Some((middle(|speed| speed.witness_ns)?, middle(Speed::relative)?))
+    }
+
+    /// ns a packet without anything; `None` without a single round.
+    #[must_use]
+    pub fn bare_ns(&self) -> Option<f64> {
+        self.usual().map(|(witness, relative)| witness * relative)
+    }
+
+    /// What a contender adds, ns a packet, by sweep; `None` where its round is left out or it made none.
+    #[must_use]
+    pub fn added(&self, name: &str) -> Vec<Option<f64>> {
+        let mut added = vec![None; self.sweeps];
+        let Some((witness, _)) = self.usual() else {
+            return added;
+        };
+        let fastest = self.fastest();
+        for round in self.of.get(name).into_iter().flatten() {
+            if let Some(of_sweep) = added.get_mut(round.sweep) {
+                *of_sweep = round.added(fastest).map(|relative| relative * witness);
+            }
+        }
+        added
+    }
+
+    /// Rounds of a contender that count, and those that do not; `None` for one that was not asked for.
+    #[must_use]
+    pub fn counts(&self, name: &str) -> Option<(usize, usize)> {
+        let all = self.of.get(name)?.len();
+        let kept = self.added(name).iter().flatten().count();
+        Some((kept, all - kept))
+    }
+
+    /// Every round of a contender, as it was measured.
+    #[must_use]
+    pub fn json(&self, name: &str) -> Value {
+        let added = self.added(name);
+        let rounds = self.of.get(name).into_iter().flatten();
+        let speed = |speed: Option<Speed>| {
+            speed.map(|speed| json!({"packet_ns": speed.packet_ns, "witness_ns": speed.witness_ns}))
+        };
+        rounds
+            .map(|round| {
+                json!({
+                    "sweep": round.sweep,
+                    "before": speed(round.before),
+                    "with": speed(round.with),
+                    "after": speed(round.after),
+                    "added_ns": added.get(round.sweep),
+                })
+            })
+            .collect()
+    }
+
+    /// Made up: what each contender adds to 1,000 ns, by sweep.
+    #[cfg(test)]
+    #[must_use]
+    pub fn made_up(of: &[(&'static str, &[Option<f64>])]) -> Self {
+        let speed = |packet_ns| Speed {
+            packet_ns,
+            witness_ns: 500.0,
+        };
+        let bare = Some(speed(1_000.0));
+        let rounds = |added: &[Option<f64>]| {
+            let rounds = added.iter().enumerate().map(|(sweep, added)| Round {
+                sweep,
+                before: bare,
+                with: added.map(|added| speed(1_000.0 + added)),
+                after: bare,
+            });
+            rounds.collect()
+        };
+        Self {
+            of: of.iter().map(|(name, of)| (*name, rounds(of))).collect(),
+            sweeps: of.iter().map(|(_, of)| of.len()).max().unwrap_or(0),
+            absent: BTreeMap::new(),
+        }
     }
 }
 
-/// Makes `wanted` rounds of each contender that are not left out, but begins with none of them again after
-/// `longest`.
+/// Makes sweeps until `wanted` rounds of each contender count, but begins no round after `longest`.
 pub(super) fn measure(
     contenders: &[Contender],
     paths: &Paths,
     wanted: usize,
     longest: Duration,
-    results: &mut Results,
-) -> Result<()> {
+) -> Result<Rounds> {
     let storm = Storm::new(CPU)?;
     let mut rounds = Rounds::default();
     thread::scope(|scope| {
         let work = || {
             storm.pin()?;
             storm.check()?;
-            let mut missing = contenders.to_vec();
+            let mut contenders = contenders.to_vec();
             let begin = Instant::now();
-            while !missing.is_empty() && begin.elapsed() < longest {
-                fastrand::shuffle(&mut missing);
-                one_of_each(&mut missing, paths, &storm, &mut rounds, results)?;
-                let kept = |one: &Contender| rounds.added(one.name()).0.len();
-                missing.retain(|one| kept(one) < wanted);
-                if let Some(fewest) = missing.iter().map(kept).min() {
-                    let (seconds, of) = (begin.elapsed().as_secs(), longest.as_secs());
-                    eprintln!(
-                        "storm: {fewest} of {wanted} rounds or more, {seconds} s of at most {of}"
-                    );
+            while begin.elapsed() < longest {
+                fastrand::shuffle(&mut contenders);
+                sweep(&contenders, paths, &storm, &mut rounds, begin + longest)?;
+                contenders.retain(|one| !rounds.absent.contains_key(one.name()));
+                let kept = |one: &Contender| rounds.counts(one.name()).map_or(0, |(kept, _)| kept);
+                let fewest = contenders.iter().map(kept).min();
+                if fewest.is_none_or(|fewest| fewest >= wanted) {
+                    break;
                 }
+                let (seconds, of) = (begin.elapsed().as_secs(), longest.as_secs());
+                eprintln!(
+                    "storm: {} of {wanted} rounds or more, {seconds} s of at most {of}",
+                    fewest.unwrap_or(0)
+                );
             }
             Ok(())
         };
@@ -106,46 +184,56 @@ pub(super) fn measure(
             .join()
             .unwrap_or_else(|_| anyhow::bail!("the storm panicked"))
     })?;
-    results.bare_ns = rounds.undisturbed();
-    for &name in rounds.of.keys() {
-        let (added, left_out) = rounds.added(name);
-        results.added.insert(name, added);
-        results.left_out.insert(name, left_out);
-    }
-    Ok(())
+    Ok(rounds)
 }
 
-/// Takes out of `contenders` who does not run here.
-fn one_of_each(
-    contenders: &mut Vec<Contender>,
+fn sweep(
+    contenders: &[Contender],
     paths: &Paths,
     storm: &Storm,
     rounds: &mut Rounds,
-    results: &mut Results,
+    end: Instant,
 ) -> Result<()> {
-    let mut before = storm.round(CHUNKS)?;
-    for contender in std::mem::take(contenders) {
+    let sweep = rounds.sweeps;
+    rounds.sweeps += 1;
+    let mut before = None;
+    for contender in contenders {
+        // Nothing is started while the core is somebody else's.
+        while before.is_none() && Instant::now() < end {
+            before = storm.round(rounds.fastest())?;
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        let name = contender.name();
         // Children would inherit the CPU of the storm.
-        let running = match elsewhere(|| contender.start(paths))? {
-            Ok(running) => running,
-            Err(why) => {
-                results.absent.insert(contender.name(), format!("{why:#}"));
-                // Trying may have taken long.
-                before = storm.round(CHUNKS)?;
+        let with = match elsewhere(|| contender.start(paths))? {
+            Ok(running) => {
+                let with = storm.round(rounds.fastest())?;
+                elsewhere(|| running.stop())?.map(|_| with)
+            }
+            Err(error) if !rounds.of.contains_key(name) => {
+                rounds.absent.insert(name, format!("{error:#}"));
+                before = None;
                 continue;
             }
+            Err(error) => Err(error),
         };
-        let with = storm.round(CHUNKS)?;
-        elsewhere(|| running.stop())??;
-        let after = storm.round(CHUNKS)?;
-        let of = rounds.of.entry(contender.name()).or_default();
-        of.push(Round {
+        let with = with.unwrap_or_else(|error| {
+            eprintln!("storm: a round of {name} is left out: {error:#}");
+            None
+        });
+        let after = match with {
+            Some(_) => storm.round(rounds.fastest())?,
+            None => None,
+        };
+        rounds.of.entry(name).or_default().push(Round {
+            sweep,
             before,
             with,
             after,
         });
         before = after;
-        contenders.push(contender);
     }
     Ok(())
 }
@@ -154,8 +242,17 @@ fn one_of_each(
 mod tests {
     use super::*;
 
-    const fn round(before: f64, with: f64, after: f64) -> Round {
+    const fn speed(packet_ns: f64, witness_ns: f64) -> Speed {
+        Speed {
+            packet_ns,
+            witness_ns,
+        }
+    }
+
+    fn round(sweep: usize, of: [Option<Speed>; 3]) -> Round {
+        let [before, with, after] = of;
         Round {
+            sweep,
             before,
             with,
             after,
@@ -163,25 +260,68 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_compared_with_its_faster_neighbour() {
-        assert_eq!(round(800.0, 1_000.0, 820.0).added(), Some(0.25));
-        assert_eq!(round(820.0, 1_000.0, 800.0).added(), Some(0.25));
+    fn a_round_is_compared_with_the_mean_of_its_neighbours_at_the_usual_frequency() {
+        let of = vec![
+            round(
+                0,
+                [
+                    Some(speed(600.0, 800.0)),
+                    Some(speed(800.0, 800.0)),
+                    Some(speed(640.0, 800.0)),
+                ],
+            ),
+            // All of it at a lower frequency: the same.
+            round(
+                1,
+                [
+                    Some(speed(660.0, 880.0)),
+                    Some(speed(880.0, 880.0)),
+                    Some(speed(704.0, 880.0)),
+                ],
+            ),
+            round(
+                3,
+                [
+                    Some(speed(600.0, 800.0)),
+                    Some(speed(700.0, 800.0)),
+                    Some(speed(600.0, 800.0)),
+                ],
+            ),
+        ];
+        let rounds = Rounds {
+            of: BTreeMap::from([("floor", of)]),
+            sweeps: 4,
+            absent: BTreeMap::new(),
+        };
+        let added = rounds.added("floor");
+        let rounded: Vec<_> = added.iter().map(|added| added.map(f64::round)).collect();
+        assert_eq!(rounded, [Some(180.0), Some(180.0), None, Some(100.0)]);
+        assert_eq!(rounds.counts("floor"), Some((3, 0)));
+        assert_eq!(rounds.counts("perf"), None);
     }
 
     #[test]
-    fn a_round_on_a_machine_that_changes_its_speed_is_left_out_and_counted() {
-        let mut rounds = Rounds::default();
+    fn a_round_without_the_core_for_itself_or_of_a_failed_contender_is_left_out_and_counted() {
+        let bare = Some(speed(600.0, 800.0));
         let of = vec![
-            round(800.0, 900.0, 800.0),
-            // Slow all the time: the same share.
-            round(1_200.0, 1_350.0, 1_200.0),
-            // One of the neighbours slow.
-            round(800.0, 1_500.0, 1_300.0),
-            round(1_300.0, 900.0, 800.0),
-            round(800.0, 1_000.0, 800.0),
+            round(0, [bare, Some(speed(700.0, 800.0)), bare]),
+            round(1, [bare, None, bare]),
+            round(2, [None, Some(speed(700.0, 800.0)), bare]),
+            // The witness shared its core.
+            round(3, [bare, Some(speed(1_000.0, 1_100.0)), bare]),
         ];
-        rounds.of.insert("floor", of);
-        assert_eq!(rounds.added("floor"), (vec![100.0, 100.0, 200.0], 2));
-        assert_eq!(rounds.added("perf"), (vec![], 0));
+        let rounds = Rounds {
+            of: BTreeMap::from([("floor", of)]),
+            sweeps: 4,
+            absent: BTreeMap::new(),
+        };
+        assert_eq!(rounds.added("floor"), [Some(100.0), None, None, None]);
+        assert_eq!(rounds.counts("floor"), Some((1, 3)));
+        assert_eq!(rounds.bare_ns(), Some(600.0));
+        assert_eq!(Rounds::default().bare_ns(), None);
+        let json = rounds.json("floor");
+        assert_eq!(json[3]["with"]["witness_ns"], 1_100.0);
+        assert_eq!(json[3]["added_ns"], Value::Null);
+        assert_eq!(json[1]["with"], Value::Null);
     }
 }

@@ -44,27 +44,36 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(*sorted.get(half - 1)?, upper))
 }
 
-/// The median, with a bootstrap interval.
+/// The median of what sweeps gave, with a bootstrap interval.
 #[must_use]
-pub fn median_within(values: &[f64]) -> Option<Estimate> {
+pub fn median_within(values: &[Option<f64>]) -> Option<Estimate> {
+    within(values.len(), |sweeps| median_of(values, sweeps))
+}
+
+/// Ratio of two medians. Whole sweeps are resampled: what they had in common, both share.
+#[must_use]
+pub fn ratio_within(above: &[Option<f64>], below: &[Option<f64>]) -> Option<Estimate> {
+    within(above.len().max(below.len()), |sweeps| {
+        Some(median_of(above, sweeps)? / median_of(below, sweeps)?)
+    })
+}
+
+fn median_of(values: &[Option<f64>], sweeps: &[usize]) -> Option<f64> {
+    let values = sweeps
+        .iter()
+        .filter_map(|&sweep| values.get(sweep).copied()?);
+    median(&values.collect::<Vec<_>>())
+}
+
+/// What `of` makes of all sweeps, and of resampled ones.
+fn within(sweeps: usize, of: impl Fn(&[usize]) -> Option<f64>) -> Option<Estimate> {
     let mut random = fastrand::Rng::with_seed(1);
-    let resampled = (0..RESAMPLES).filter_map(|_| median(&resample(values, &mut random)));
-    estimate(median(values)?, &resampled.collect::<Vec<_>>())
-}
-
-/// Ratio of two medians, each resampled by itself.
-#[must_use]
-pub fn ratio_within(above: &[f64], below: &[f64]) -> Option<Estimate> {
-    let mut random = fastrand::Rng::with_seed(2);
-    let ratio = |above: &[f64], below: &[f64]| Some(median(above)? / median(below)?);
-    let resampled = (0..RESAMPLES)
-        .filter_map(|_| ratio(&resample(above, &mut random), &resample(below, &mut random)));
-    estimate(ratio(above, below)?, &resampled.collect::<Vec<_>>())
-}
-
-fn resample(values: &[f64], random: &mut fastrand::Rng) -> Vec<f64> {
-    let len = values.len();
-    (0..len).map(|_| values[random.usize(0..len)]).collect()
+    let all: Vec<_> = (0..sweeps).collect();
+    let resampled = (0..RESAMPLES).filter_map(|_| {
+        let some: Vec<_> = all.iter().map(|_| random.usize(0..sweeps)).collect();
+        of(&some)
+    });
+    estimate(of(&all)?, &resampled.collect::<Vec<_>>())
 }
 
 fn estimate(value: f64, resampled: &[f64]) -> Option<Estimate> {
@@ -113,15 +122,27 @@ mod tests {
 
     #[test]
     fn an_interval_holds_its_value_and_is_narrow_for_equal_ones() {
-        let found = median_within(&[2.0; 30]).unwrap();
+        let found = median_within(&[Some(2.0); 30]).unwrap();
         assert_eq!((found.value, found.within), (2.0, 2.0..=2.0));
-        let values: Vec<f64> = (0..40).map(|n| 100.0 + f64::from(n % 7)).collect();
+        let values: Vec<_> = (0..40).map(|n| Some(100.0 + f64::from(n % 7))).collect();
         let found = median_within(&values).unwrap();
         assert!(found.within.contains(&found.value));
         assert!(*found.within.start() >= 100.0 && *found.within.end() <= 106.0);
-        let twice: Vec<f64> = values.iter().map(|value| value * 2.0).collect();
+        assert_eq!(median_within(&[None; 3]), None);
+        assert_eq!(median_within(&[]), None);
+    }
+
+    #[test]
+    fn what_a_sweep_did_to_both_is_not_in_their_ratio() {
+        let values: Vec<_> = (0..40)
+            .map(|n| Some(100.0 + f64::from(n * 7 % 40)))
+            .collect();
+        let twice: Vec<_> = values.iter().map(|value| value.map(|v| v * 2.0)).collect();
         let ratio = ratio_within(&twice, &values).unwrap();
-        assert!((ratio.value - 2.0).abs() < 1e-9 && ratio.within.contains(&2.0));
+        assert_eq!((ratio.value, ratio.within), (2.0, 2.0..=2.0));
+        let missing: Vec<_> = values.iter().take(20).copied().collect();
+        assert!(ratio_within(&missing, &values).is_some());
+        assert_eq!(ratio_within(&[None; 40], &values), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     CPU,
-    contender::{Contender, Paths, Running},
+    contender::{Contender, Paths},
     elsewhere,
     storm::Storm,
 };
@@ -60,14 +60,12 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<UserSpace> {
         ..UserSpace::default()
     };
     for _ in 0..if quick { 2 } else { STARTS } {
-        let Running::Process { process, started } = Contender::Details.start(paths)? else {
-            continue;
-        };
-        found.start_ms.push(started.as_secs_f64() * 1e3);
+        let running = Contender::Details.start(paths)?;
+        found.start_ms.push(running.started.as_secs_f64() * 1e3);
         if found.verified.is_empty() {
-            found.verified = verified(process.pid())?;
+            found.verified = verified(running.process.pid())?;
         }
-        let ended = Running::Process { process, started }.stop()?;
+        let ended = running.stop()?;
         found.stop_ms.push(ended.as_secs_f64() * 1e3);
     }
     let storm = Storm::new(CPU)?;
@@ -79,12 +77,9 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<UserSpace> {
 }
 
 fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load> {
-    let Running::Process { process, started } = Contender::Details.start(paths)? else {
-        anyhow::bail!("tracer is a process");
-    };
-    let pid = process.pid();
-    // What starting costs is not the rate's.
-    thread::sleep(Duration::from_millis(300));
+    // Settled: what starting costs is not the rate's.
+    let running = Contender::Details.start(paths)?;
+    let process = &running.process;
     let (begin, before) = (Instant::now(), process.cpu_time()?.as_secs_f64());
     let drops = if asked == 0 {
         thread::sleep(time);
@@ -97,8 +92,8 @@ fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load
     };
     let cpu_seconds = process.cpu_time()?.as_secs_f64() - before;
     let seconds = begin.elapsed().as_secs_f64();
-    let resident = resident(pid)?;
-    Running::Process { process, started }.stop()?;
+    let resident = resident(process.pid())?;
+    running.stop()?;
     Ok(Load {
         asked,
         drops,
