@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: sets up the peers, builds tracer and the empty programs, and becomes `tracer-bench`.
 
-use std::{path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use xtask::build_ebpf::{self, Facts, Variant};
 
@@ -38,13 +38,9 @@ pub struct Options {
 pub fn bench(options: &Options) -> Result<()> {
     setup(Purpose::Bench, options.offline)?;
     let mut command = prepared(options)?;
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", command::words(&command)))?;
-    if !status.success() {
-        bail!(crate::Reported);
-    }
-    Ok(())
+    // A signal to this process has to reach who undoes what is under way.
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {}", command::words(&command)))
 }
 
 /// As a step of `cargo xtask test`: that the harness works, at any speed.

@@ -70,8 +70,6 @@ const QUICK_ROUNDS: usize = 3;
 /// No round begins later than this, whatever is missing.
 const LONGEST: Duration = Duration::from_mins(6);
 const QUICK_LONGEST: Duration = Duration::from_secs(22);
-/// The storm's CPU: the last one, others are busier.
-const CPU: usize = 1;
 
 /// Measures, prints; false if counts do not add up.
 pub fn run(options: &Options) -> Result<bool> {

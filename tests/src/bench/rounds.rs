@@ -15,12 +15,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    CPU,
     contender::{Contender, Paths},
     elsewhere,
     speed::Speed,
     stats::median,
-    storm::Storm,
+    storm::{self, Storm},
 };
 
 /// A contender's round and its neighbours.
@@ -154,17 +153,24 @@ pub(super) fn measure(
     wanted: usize,
     longest: Duration,
 ) -> Result<Rounds> {
-    let storm = Storm::new(CPU)?;
+    let storm = Storm::new()?;
     let mut rounds = Rounds::default();
     thread::scope(|scope| {
         let work = || {
-            storm.pin()?;
             storm.check()?;
+            let mut cpus = storm::cpus()?.into_iter().cycle();
             let mut contenders = contenders.to_vec();
             let begin = Instant::now();
             while begin.elapsed() < longest {
                 fastrand::shuffle(&mut contenders);
-                sweep(&contenders, paths, &storm, &mut rounds, begin + longest)?;
+                sweep(
+                    &contenders,
+                    paths,
+                    &storm,
+                    &mut cpus,
+                    &mut rounds,
+                    begin + longest,
+                )?;
                 contenders.retain(|one| !rounds.absent.contains_key(one.name()));
                 let kept = |one: &Contender| rounds.counts(one.name()).map_or(0, |(kept, _)| kept);
                 let fewest = contenders.iter().map(kept).min();
@@ -191,6 +197,7 @@ fn sweep(
     contenders: &[Contender],
     paths: &Paths,
     storm: &Storm,
+    cpus: &mut impl Iterator<Item = usize>,
     rounds: &mut Rounds,
     end: Instant,
 ) -> Result<()> {
@@ -198,8 +205,9 @@ fn sweep(
     rounds.sweeps += 1;
     let mut before = None;
     for contender in contenders {
-        // Nothing is started while the core is somebody else's.
+        // Nothing is started while the core is somebody else's; another one may be free.
         while before.is_none() && Instant::now() < end {
+            cpus.next().map(storm::pin).transpose()?;
             before = storm.round(rounds.fastest())?;
         }
         if Instant::now() >= end {

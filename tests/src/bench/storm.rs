@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use etherparse::PacketBuilder;
 use nix::{
     ifaddrs::getifaddrs,
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::socket::{
         AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, setsockopt, socket, sockopt,
     },
@@ -50,12 +50,11 @@ pub struct Storm {
     loopback: LinkAddr,
     frame: Vec<u8>,
     _full: UdpSocket,
-    cpu: usize,
 }
 
 impl Storm {
     /// Makes the namespace, and fills the socket.
-    pub fn new(cpu: usize) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let netns = Netns::new("storm")?;
         netns.ip(&["address", "add", &format!("{RECEIVER}/32"), "dev", "lo"])?;
         netns.run(|| {
@@ -76,7 +75,6 @@ impl Storm {
             loopback,
             frame: frame(full.local_addr()?.port())?,
             _full: full,
-            cpu,
         };
         for _ in 0..FILL {
             storm.packet()?;
@@ -97,7 +95,7 @@ impl Storm {
     }
 
     /// How fast it is; `None` if somebody else used the core all the while. `fastest` is the least witness so far. For a
-    /// thread that [`Self::pin`] has put on its CPU.
+    /// thread that [`pin`] has put on a CPU.
     pub fn round(&self, fastest: Option<f64>) -> Result<Option<Speed>> {
         thread::sleep(PAUSE);
         self.send(None, WARM_UP)?;
@@ -140,14 +138,6 @@ impl Storm {
         Ok(sent)
     }
 
-    /// Puts this thread on the storm's CPU.
-    pub fn pin(&self) -> Result<()> {
-        let mut set = CpuSet::new();
-        set.set(self.cpu)?;
-        sched_setaffinity(Pid::from_raw(0), &set)
-            .with_context(|| format!("cannot run on CPU {}", self.cpu))
-    }
-
     /// Fails unless what is sent is dropped, each for itself.
     pub fn check(&self) -> Result<()> {
         const CHUNKS: usize = 60;
@@ -161,6 +151,22 @@ impl Storm {
         );
         Ok(())
     }
+}
+
+/// Puts this thread on `cpu`.
+pub fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on CPU {cpu}"))
+}
+
+/// CPUs that this thread may run on, the last first: others are busier.
+pub fn cpus() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let all = (0..CpuSet::count()).rev();
+    Ok(all
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect())
 }
 
 /// Address of the loopback of this thread's namespace.

@@ -9,10 +9,9 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    CPU,
     contender::{Contender, Paths},
     elsewhere,
-    storm::Storm,
+    storm::{self, Storm},
 };
 use crate::bpf::{self, Objects};
 
@@ -68,7 +67,7 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<UserSpace> {
         let ended = running.stop()?;
         found.stop_ms.push(ended.as_secs_f64() * 1e3);
     }
-    let storm = Storm::new(CPU)?;
+    let storm = Storm::new()?;
     for asked in [0].into_iter().chain(RATES) {
         eprintln!("user space: {asked} drops a second, {} s", time.as_secs());
         found.loads.push(load(&storm, paths, asked, time)?);
@@ -86,7 +85,8 @@ fn load(storm: &Storm, paths: &Paths, asked: u32, time: Duration) -> Result<Load
         0
     } else {
         elsewhere(|| {
-            storm.pin()?;
+            let cpu = storm::cpus()?.into_iter().next().context("no CPU")?;
+            storm::pin(cpu)?;
             storm.send(Some(asked), time)
         })??
     };

@@ -34,6 +34,8 @@ const SMALLEST_BATCH: u32 = 512 * 1024;
 /// may be late, and so short a time may a CPU be offline unnoticed. At 100 ms the wake-ups were half of what an idle run
 /// costs.
 const DRAIN: Duration = Duration::from_millis(250);
+/// And so soon after the kernel side woke the reader: it does so once a jiffy at most, and not from a ring that is full.
+const DRAIN_AGAIN: Duration = Duration::from_millis(10);
 
 /// A run from the first snapshot to the report.
 pub(super) struct Session {
@@ -110,6 +112,7 @@ impl Session {
                 _ = ticks.tick() => self.interval()?,
                 filling = self.details.filling() => {
                     filling?;
+                    drains.reset_after(DRAIN_AGAIN);
                     more = self.drain(None)?;
                 }
                 _ = drains.tick() => {
