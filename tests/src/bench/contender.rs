@@ -26,11 +26,13 @@ tracepoint:irq:softirq_entry /args->vec == 3/ {
 }
 tracepoint:irq:softirq_exit /args->vec == 3/ { @run[cpu] = hist(nsecs - @began[cpu]); }
 tracepoint:napi:napi_poll { @polls[cpu] = count(); @packets[cpu] = sum(args->work); }
-tracepoint:skb:kfree_skb { @drops[args->location, args->reason] = count(); }";
+tracepoint:skb:kfree_skb { @drops[args->location, args->reason] = count(); }
+interval:s:120 { exit(); }";
 const EVENTS: &str = "irq:irq_handler_entry,irq:irq_handler_exit,irq:softirq_raise,irq:softirq_entry,irq:softirq_exit,\
                       napi:napi_poll,skb:kfree_skb";
 /// What tracer says when it is, and we too.
 const ATTACHED: &str = "attached";
+const PERF_DATA: &str = "perf.data";
 /// A peer does not say that it has attached: it has when, for so long, it opens nothing and takes next to no CPU.
 const IDLE: Duration = Duration::from_millis(300);
 const NEXT_TO_NO_CPU: Duration = Duration::from_millis(5);
@@ -41,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// A process that attaches nothing: adds nothing, if the benchmark is right.
+    /// A process that attaches nothing: what it adds is an error of the benchmark.
     Nothing,
     /// Empty programs on tracer's hooks.
     Floor,
@@ -95,9 +97,7 @@ impl Contender {
     #[must_use]
     pub const fn work(self) -> &'static str {
         match self {
-            Self::Nothing => {
-                "a process that attaches nothing: what is not 0 is the benchmark's error"
-            }
+            Self::Nothing => "a process that attaches nothing: the control",
             Self::Floor => "empty programs on the same hooks",
             Self::Times => "empty, but for the three clock readings of a NET_RX run",
             Self::Counting => "tracer run --detail-rate 0",
@@ -116,7 +116,7 @@ impl Contender {
     /// Starts it and waits until it counts, and has settled.
     pub fn start(self, paths: &Paths) -> Result<Running> {
         let mut command = self.command(paths)?;
-        // Those of ours end with the benchmark, for then their stdin does.
+        // Those of ours end with the benchmark, for then their stdin does; the others after two minutes, but for perf.
         command.stdin(if self.is_ours() {
             Stdio::piped()
         } else {
@@ -143,6 +143,12 @@ impl Contender {
             stderr,
         };
         running.still_runs()
+    }
+
+    /// Whether the benchmark is none without it.
+    #[must_use]
+    pub const fn has_to_run(self) -> bool {
+        self.says_so()
     }
 
     const fn is_ours(self) -> bool {
@@ -183,7 +189,7 @@ impl Contender {
             }
             Self::Counting | Self::Details => {
                 let mut command = Command::new(&paths.tracer);
-                command.args(["run", "--format", "json"]);
+                command.args(["run", "--format", "json", "--duration", "120s"]);
                 if self == Self::Counting {
                     command.args(["--detail-rate", "0"]);
                 }
@@ -191,13 +197,13 @@ impl Contender {
             }
             Self::Bpftrace => words("bpftrace", &["-e", SCRIPT]),
             Self::Perf => {
-                let data = paths.directory.join("perf.data");
+                let data = paths.directory.join(PERF_DATA);
                 let mut command = words("perf", &["record", "-q", "-a", "-e", EVENTS, "-o"]);
                 command.arg(data);
                 command
             }
-            Self::Hardirqs => words(&libbpf_tool("hardirqs")?, &["-d", "3600", "1"]),
-            Self::Softirqs => words(&libbpf_tool("softirqs")?, &["-d", "3600", "1"]),
+            Self::Hardirqs => words(&libbpf_tool("hardirqs")?, &["-d", "120", "1"]),
+            Self::Softirqs => words(&libbpf_tool("softirqs")?, &["-d", "120", "1"]),
         })
     }
 }
@@ -288,7 +294,11 @@ impl Running {
             "{} ended with {status}",
             running.contender.name()
         );
-        Ok(begin.elapsed())
+        let ended = begin.elapsed();
+        if running.contender == Contender::Perf {
+            fs::remove_file(running.stderr.with_file_name(PERF_DATA))?;
+        }
+        Ok(ended)
     }
 
     /// Ctrl-C; again where it can come too early: libbpf-tools only note it, and may then begin to sleep.

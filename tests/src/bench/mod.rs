@@ -104,14 +104,15 @@ pub fn run(options: &Options) -> Result<bool> {
         results.user_space = user_space::measure(&paths, quick)?;
         results.growth = growth::measure(quick)?;
     }
+    let saved = options.save.as_ref().map_or(Ok(()), |path| {
+        fs::write(path, format!("{:#}\n", results.json()))
+            .with_context(|| format!("cannot write {}", path.display()))
+    });
     match options.format {
         Format::Text => print!("{}", results.text()),
         Format::Json => println!("{}", results.json()),
     }
-    if let Some(path) = &options.save {
-        fs::write(path, format!("{:#}\n", results.json()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    saved?;
     Ok(results.adds_up())
 }
 
@@ -119,7 +120,12 @@ fn wanted(names: &[String]) -> Result<Vec<Contender>> {
     if names.is_empty() {
         return Ok(Contender::ALL.to_vec());
     }
-    names.iter().map(|name| named(name)).collect()
+    let wanted: Vec<_> = names
+        .iter()
+        .map(|name| named(name))
+        .collect::<Result<_>>()?;
+    let all = Contender::ALL.into_iter();
+    Ok(all.filter(|one| wanted.contains(one)).collect())
 }
 
 fn named(name: &str) -> Result<Contender> {

@@ -1,6 +1,6 @@
 //! The results as a table and as JSON.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, ops::RangeInclusive};
 
 use serde_json::{Value, json};
 
@@ -84,6 +84,11 @@ const TARGETS: [Target; 6] = [
     },
 ];
 
+const NOT_DECIDED: &str = "not decided";
+const NOT_MEASURED: &str = "not measured";
+/// What who attaches nothing may add, as a share of what counting does.
+const ERROR: f64 = 0.05;
+
 impl Limits {
     const fn sign(&self) -> &'static str {
         if self.small { "≤" } else { "≥" }
@@ -91,7 +96,10 @@ impl Limits {
 
     /// Of the whole interval: a limit inside of it is not decided.
     fn verdict(&self, found: &Estimate) -> &'static str {
-        let (low, high) = (*found.within.start(), *found.within.end());
+        let Some(within) = &found.within else {
+            return NOT_DECIDED;
+        };
+        let (low, high) = (*within.start(), *within.end());
         let (best, worst) = if self.small { (low, high) } else { (high, low) };
         let holds = |value: f64, limit: f64| {
             if self.small {
@@ -105,7 +113,7 @@ impl Limits {
         } else if holds(worst, self.must) {
             "must met"
         } else if holds(best, self.must) {
-            "not decided"
+            NOT_DECIDED
         } else {
             "MISSED"
         }
@@ -148,10 +156,22 @@ impl Results {
         ratio_within(&of(target.above), &of(target.below))
     }
 
-    /// What who attaches nothing adds, unless that may be 0.
-    fn error(&self) -> Option<Estimate> {
-        let found = median_within(&self.rounds.added(Contender::Nothing.name()))?;
-        (!found.within.contains(&0.0)).then_some(found)
+    /// What who attaches nothing adds, how much of that is no matter, ns, and what this says of the benchmark.
+    fn control(&self) -> Option<(Estimate, f64, &'static str)> {
+        let of = |contender: Contender| median_within(&self.rounds.added(contender.name()));
+        let found = of(Contender::Nothing)?;
+        let allowed = of(Contender::Counting)?.value * ERROR;
+        let verdict = found.within.as_ref().map_or(NOT_DECIDED, |within| {
+            let (low, high) = (*within.start(), *within.end());
+            if low >= -allowed && high <= allowed {
+                "fine"
+            } else if low > allowed || high < -allowed {
+                "WRONG"
+            } else {
+                NOT_DECIDED
+            }
+        });
+        Some((found, allowed, verdict))
     }
 
     /// For a person.
@@ -167,24 +187,31 @@ impl Results {
             "ratio", "", "95 %", "must", "aim"
         );
         for target in &TARGETS {
-            let Some(found) = self.ratio(target) else {
+            let asked = [target.above, target.below];
+            if asked
+                .iter()
+                .any(|one| self.rounds.counts(one.name()).is_none())
+            {
                 continue;
-            };
-            let within = format!("{:.2} to {:.2}", found.within.start(), found.within.end());
+            }
+            let found = self.ratio(target);
+            let value = found.as_ref().map(|found| format!("{:.2}", found.value));
+            let within = found
+                .as_ref()
+                .map_or_else(String::new, |found| span(found, 2));
             let _ = write!(
                 text,
-                "{:<22} {:>6.2}  {within:<13}",
-                target.name, found.value
+                "{:<22} {:>6}  {within:<13}",
+                target.name,
+                value.as_deref().unwrap_or("-")
             );
             if let Some(limits) = &target.limits {
                 let sign = limits.sign();
-                let _ = write!(
-                    text,
-                    " {sign}{:>4} {sign}{:>4}  {}",
-                    limits.must,
-                    limits.aim,
-                    limits.verdict(&found)
-                );
+                let verdict = found
+                    .as_ref()
+                    .map_or(NOT_MEASURED, |found| limits.verdict(found));
+                let (must, aim) = (limits.must, limits.aim);
+                let _ = write!(text, " {sign}{must:>4} {sign}{aim:>4}  {verdict}");
             }
             text.truncate(text.trim_end().len());
             text.push('\n');
@@ -207,40 +234,35 @@ impl Results {
         );
         for contender in Contender::ALL {
             let name = contender.name();
-            if let Some(why) = self.rounds.absent.get(name) {
-                let _ = writeln!(text, "{name:<10} {:>9}  does not run here: {why}", "-");
-                continue;
-            }
             let Some((kept, left_out)) = self.rounds.counts(name) else {
                 continue;
             };
             let found = median_within(&self.rounds.added(name));
-            let (value, within, what) = found.map_or_else(
-                || {
-                    (
-                        "-".to_owned(),
-                        String::new(),
-                        "no round with the core for itself",
-                    )
-                },
-                |found| {
-                    let (low, high) = (found.within.start(), found.within.end());
-                    let within = format!("{low:.0} to {high:.0}");
-                    (format!("{:.0}", found.value), within, contender.work())
-                },
-            );
+            let value = found
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |f| format!("{:.0}", f.value));
+            let within = found
+                .as_ref()
+                .map_or_else(String::new, |found| span(found, 0));
+            let what = match (&found, self.rounds.failures(name)) {
+                (None, Some((_, why))) => format!("does not run here: {why}"),
+                (None, None) => "no round with the core for itself".to_owned(),
+                (Some(_), Some((count, why))) => {
+                    format!("{}; failed {count} times: {why}", contender.work())
+                }
+                (Some(_), None) => contender.work().to_owned(),
+            };
             let _ = writeln!(
                 text,
                 "{name:<10} {value:>9}  {within:<15} {kept:>6} {left_out:>8}  {what}"
             );
         }
-        if let Some(error) = self.error() {
+        if let Some((found, allowed, verdict)) = self.control() {
             let _ = writeln!(
                 text,
-                "WRONG by {:.0} ns ({:.0} to {:.0}): so much adds a process that attaches nothing",
-                error.value,
-                error.within.start(),
-                error.within.end()
+                "the benchmark is {verdict}: {:.0} ns ({}) are added by a process that attaches nothing, {allowed:.0} are allowed",
+                found.value,
+                span(&found, 0)
             );
         }
     }
@@ -317,17 +339,20 @@ impl Results {
 
     /// For a program.
     pub fn json(&self) -> Value {
-        let estimate = |found: &Estimate| json!({"value": found.value, "low": found.within.start(), "high": found.within.end()});
+        let estimate = |found: &Estimate| {
+            let within = found.within.as_ref();
+            json!({
+                "value": found.value,
+                "low": within.map(RangeInclusive::start),
+                "high": within.map(RangeInclusive::end),
+            })
+        };
         let contenders: Vec<_> = Contender::ALL
             .into_iter()
             .filter_map(|one| {
                 let name = one.name();
-                let absent = self.rounds.absent.get(name);
-                let counts = self.rounds.counts(name);
-                if absent.is_none() && counts.is_none() {
-                    return None;
-                }
-                let (kept, left_out) = counts.unwrap_or_default();
+                let (kept, left_out) = self.rounds.counts(name)?;
+                let failures = self.rounds.failures(name);
                 Some(json!({
                     "name": name,
                     "work": one.work(),
@@ -335,21 +360,28 @@ impl Results {
                     "rounds": kept,
                     "rounds_left_out": left_out,
                     "measured": self.rounds.json(name),
-                    "absent": absent,
+                    "failures": failures.map_or(0, |(count, _)| *count),
+                    "last_failure": failures.map(|(_, why)| why),
                 }))
             })
             .collect();
         let ratios: Vec<_> = TARGETS
             .iter()
-            .filter_map(|target| {
-                let found = self.ratio(target)?;
-                Some(json!({
+            .map(|target| {
+                let found = self.ratio(target);
+                let limits = target.limits.as_ref();
+                let verdict = |limits: &Limits| {
+                    found
+                        .as_ref()
+                        .map_or(NOT_MEASURED, |found| limits.verdict(found))
+                };
+                json!({
                     "name": target.name,
-                    "ratio": estimate(&found),
-                    "must": target.limits.as_ref().map(|limits| limits.must),
-                    "aim": target.limits.as_ref().map(|limits| limits.aim),
-                    "verdict": target.limits.as_ref().map(|limits| limits.verdict(&found)),
-                }))
+                    "ratio": found.as_ref().map(estimate),
+                    "must": limits.map(|limits| limits.must),
+                    "aim": limits.map(|limits| limits.aim),
+                    "verdict": limits.map(verdict),
+                })
             })
             .collect();
         let truth: Vec<_> = self
@@ -385,7 +417,11 @@ impl Results {
             "machine": self.machine,
             "quick": self.quick,
             "bare_ns": self.rounds.bare_ns(),
-            "error_ns": self.error().as_ref().map(estimate),
+            "control": self.control().map(|(found, allowed, verdict)| json!({
+                "added_ns": estimate(&found),
+                "allowed_ns": allowed,
+                "verdict": verdict,
+            })),
             "contenders": contenders,
             "ratios": ratios,
             "truth": truth,
@@ -399,6 +435,14 @@ impl Results {
             },
         })
     }
+}
+
+/// The interval in words.
+fn span(found: &Estimate, digits: usize) -> String {
+    found.within.as_ref().map_or_else(
+        || "too few rounds".to_owned(),
+        |within| format!("{:.digits$} to {:.digits$}", within.start(), within.end()),
+    )
 }
 
 /// Kernel, CPUs and their model.
@@ -430,21 +474,21 @@ mod tests {
 
     fn results() -> Results {
         let [floor, times, counting, perf] =
-            [300.0, 360.0, 420.0, 3_000.0].map(|added| [Some(added); 5]);
+            [300.0, 360.0, 420.0, 3_000.0].map(|added| [Some(added); 6]);
         let mut results = Results {
             machine: "Linux 6, 2 CPUs".to_owned(),
             rounds: Rounds::made_up(&[
-                ("nothing", &[Some(-1.0), Some(0.0), Some(1.0)]),
+                ("nothing", &[Some(-1.0), Some(0.0), Some(1.0)].repeat(2)),
                 ("floor", &floor),
                 ("times", &times),
                 ("counting", &[&counting[..], &[None, None]].concat()),
                 ("details", &[None; 5]),
+                ("bpftrace", &[Some(2_000.0); 5]),
                 ("perf", &perf),
             ]),
             ..Results::default()
         };
-        let absent = &mut results.rounds.absent;
-        absent.insert("softirqs", "EACCES".to_owned());
+        results.rounds.made_up_failure("softirqs", "EACCES");
         results.truth.push(Truth {
             name: "tracer",
             triggers: 100,
@@ -468,10 +512,20 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("softirqs           -  does not run here: EACCES"),
+            text.contains(
+                "softirqs           -                       0        0  does not run here: EACCES"
+            ),
             "{text}"
         );
-        assert!(!text.contains("bpftrace"), "{text}");
+        assert!(!text.contains("hardirqs"), "{text}");
+        assert!(
+            text.contains("bpftrace / counting      4.76  too few rounds ≥ 3.5 ≥   4  not decided"),
+            "{text}"
+        );
+        assert!(
+            text.contains("details / counting          -                ≤ 1.1 ≤1.05  not measured"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -494,7 +548,7 @@ mod tests {
         let results = results();
         let text = results.text();
         assert!(
-            text.contains("counting         420  420 to 420           5        2  tracer run"),
+            text.contains("counting         420  420 to 420           6        2  tracer run"),
             "{text}"
         );
         assert!(
@@ -516,7 +570,7 @@ mod tests {
         let verdict = |limits: Limits, low: f64, high: f64| {
             limits.verdict(&Estimate {
                 value: f64::midpoint(low, high),
-                within: low..=high,
+                within: Some(low..=high),
             })
         };
         assert_eq!(verdict(at_most(1.4, 1.25), 1.1, 1.2), "aim met");
@@ -531,14 +585,33 @@ mod tests {
 
     #[test]
     fn an_error_of_the_benchmark_is_said() {
-        let mut results = results();
-        assert!(!results.text().contains("WRONG"), "{}", results.text());
-        assert_eq!(results.json()["error_ns"], Value::Null);
-        results.rounds = Rounds::made_up(&[("nothing", &[Some(40.0); 5])]);
-        let text = results.text();
-        assert!(text.contains("WRONG by 40 ns (40 to 40)"), "{text}");
-        let value = results.json()["error_ns"]["value"].as_f64();
-        assert_eq!(value.map(f64::round), Some(40.0));
+        let verdict = |low: f64, high: f64| {
+            let nothing = [
+                Some(low),
+                Some(low),
+                Some(low),
+                Some(high),
+                Some(high),
+                Some(high),
+            ];
+            let results = Results {
+                rounds: Rounds::made_up(&[("nothing", &nothing), ("counting", &[Some(200.0); 6])]),
+                ..Results::default()
+            };
+            let said = results.control().unwrap().2;
+            assert!(
+                results
+                    .text()
+                    .contains(&format!("the benchmark is {said}: "))
+            );
+            assert_eq!(results.json()["control"]["verdict"], said);
+            said
+        };
+        assert_eq!(verdict(-9.0, 9.0), "fine");
+        assert_eq!(verdict(11.0, 40.0), "WRONG");
+        assert_eq!(verdict(-40.0, -11.0), "WRONG");
+        assert_eq!(verdict(5.0, 15.0), "not decided");
+        assert_eq!(Results::default().json()["control"], Value::Null);
     }
 
     #[test]

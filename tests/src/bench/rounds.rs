@@ -3,7 +3,7 @@
 //!
 //! What a contender adds is the difference to the mean of the two neighbours, in multiples of the witness ([`Speed`]); in
 //! ns it is that at the speed that the witness had most of the time. A round that found no time with the core for itself
-//! is left out and counted, as is one whose contender failed.
+//! is left out and counted, as is one whose contender failed. Who fails three times in a row is not tried again.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
     contender::{Contender, Paths},
     elsewhere,
     speed::Speed,
-    stats::median,
+    stats::{median, percentile},
     storm::{self, Storm},
 };
 
@@ -29,13 +29,11 @@ struct Round {
     before: Option<Speed>,
     with: Option<Speed>,
     after: Option<Speed>,
+    /// Of its contender.
+    failed: bool,
 }
 
 impl Round {
-    fn speeds(&self) -> impl Iterator<Item = Speed> {
-        [self.before, self.with, self.after].into_iter().flatten()
-    }
-
     /// What the contender adds, in multiples of the witness; `None` if the core was not the storm's in one of the three.
     fn added(&self, fastest: Option<f64>) -> Option<f64> {
         let alone = |speed: Option<Speed>| Some(speed.filter(|s| s.is_alone(fastest))?.relative());
@@ -44,23 +42,50 @@ impl Round {
     }
 }
 
-/// All rounds, and who made none.
+/// Of all witnesses, so many are faster than the core is taken to be.
+const FASTEST: f64 = 0.05;
+/// Failures in a row after which a contender is given up.
+const GIVEN_UP: usize = 3;
+
+/// All rounds.
 #[derive(Debug, Default)]
 pub struct Rounds {
+    /// Of everybody who was asked for.
     of: BTreeMap<&'static str, Vec<Round>>,
     sweeps: usize,
-    /// Who does not run here, and why.
-    pub absent: BTreeMap<&'static str, String>,
+    /// Of every speed that was found.
+    witnesses: Vec<f64>,
+    /// How often a contender failed, and how the last time.
+    failures: BTreeMap<&'static str, (usize, String)>,
 }
 
 impl Rounds {
-    /// The least witness.
+    /// The witness of a core of its own, as far as is known.
     fn fastest(&self) -> Option<f64> {
-        let speeds = self.of.values().flatten().flat_map(Round::speeds);
-        speeds.map(|speed| speed.witness_ns).reduce(f64::min)
+        percentile(&self.witnesses, FASTEST)
     }
 
-    /// Of all neighbours: the usual witness, and the usual multiple of it that a packet takes.
+    /// A round of the storm.
+    fn find(&mut self, storm: &Storm) -> Result<Option<Speed>> {
+        let found = storm.round(self.fastest())?;
+        self.witnesses.extend(found.map(|speed| speed.witness_ns));
+        Ok(found)
+    }
+
+    fn failed(&mut self, name: &'static str, why: &anyhow::Error) {
+        eprintln!("storm: a round of {name} is left out: {why:#}");
+        let (count, last) = self.failures.entry(name).or_default();
+        *count += 1;
+        *last = format!("{why:#}");
+    }
+
+    /// How often a contender failed, and how the last time.
+    #[must_use]
+    pub fn failures(&self, name: &str) -> Option<&(usize, String)> {
+        self.failures.get(name)
+    }
+
+    /// Of the later neighbours: the usual witness, and the usual multiple of it that a packet takes.
     fn usual(&self) -> Option<(f64, f64)> {
         let fastest = self.fastest();
         let after = self.of.values().flatten().filter_map(|round| round.after);
@@ -135,14 +160,23 @@ impl Rounds {
                 before: bare,
                 with: added.map(|added| speed(1_000.0 + added)),
                 after: bare,
+                failed: false,
             });
             rounds.collect()
         };
         Self {
             of: of.iter().map(|(name, of)| (*name, rounds(of))).collect(),
             sweeps: of.iter().map(|(_, of)| of.len()).max().unwrap_or(0),
-            absent: BTreeMap::new(),
+            witnesses: vec![500.0],
+            failures: BTreeMap::new(),
         }
+    }
+
+    /// Made up: a contender that failed.
+    #[cfg(test)]
+    pub fn made_up_failure(&mut self, name: &'static str, why: &str) {
+        self.of.entry(name).or_default();
+        self.failures.insert(name, (1, why.to_owned()));
     }
 }
 
@@ -154,24 +188,28 @@ pub(super) fn measure(
     longest: Duration,
 ) -> Result<Rounds> {
     let storm = Storm::new()?;
-    let mut rounds = Rounds::default();
+    let mut rounds = Rounds {
+        of: contenders
+            .iter()
+            .map(|one| (one.name(), Vec::new()))
+            .collect(),
+        ..Rounds::default()
+    };
     thread::scope(|scope| {
         let work = || {
             storm.check()?;
-            let mut cpus = storm::cpus()?.into_iter().cycle();
+            let cpus = storm::cpus()?;
+            for &cpu in &cpus {
+                storm::pin(cpu)?;
+                rounds.find(&storm)?;
+            }
+            let mut cpus = cpus.into_iter().cycle();
             let mut contenders = contenders.to_vec();
             let begin = Instant::now();
             while begin.elapsed() < longest {
                 fastrand::shuffle(&mut contenders);
-                sweep(
-                    &contenders,
-                    paths,
-                    &storm,
-                    &mut cpus,
-                    &mut rounds,
-                    begin + longest,
-                )?;
-                contenders.retain(|one| !rounds.absent.contains_key(one.name()));
+                let end = begin + longest;
+                sweep(&mut contenders, paths, &storm, &mut cpus, &mut rounds, end)?;
                 let kept = |one: &Contender| rounds.counts(one.name()).map_or(0, |(kept, _)| kept);
                 let fewest = contenders.iter().map(kept).min();
                 if fewest.is_none_or(|fewest| fewest >= wanted) {
@@ -193,8 +231,9 @@ pub(super) fn measure(
     Ok(rounds)
 }
 
+/// Takes out of `contenders` who is given up; fails if that is one that has to run.
 fn sweep(
-    contenders: &[Contender],
+    contenders: &mut Vec<Contender>,
     paths: &Paths,
     storm: &Storm,
     cpus: &mut impl Iterator<Item = usize>,
@@ -204,46 +243,59 @@ fn sweep(
     let sweep = rounds.sweeps;
     rounds.sweeps += 1;
     let mut before = None;
-    for contender in contenders {
+    for contender in contenders.clone() {
         // Nothing is started while the core is somebody else's; another one may be free.
         while before.is_none() && Instant::now() < end {
             cpus.next().map(storm::pin).transpose()?;
-            before = storm.round(rounds.fastest())?;
+            before = rounds.find(storm)?;
         }
         if Instant::now() >= end {
             break;
         }
         let name = contender.name();
-        // Children would inherit the CPU of the storm.
-        let with = match elsewhere(|| contender.start(paths))? {
-            Ok(running) => {
-                let with = storm.round(rounds.fastest())?;
-                elsewhere(|| running.stop())?.map(|_| with)
-            }
-            Err(error) if !rounds.of.contains_key(name) => {
-                rounds.absent.insert(name, format!("{error:#}"));
-                before = None;
-                continue;
-            }
-            Err(error) => Err(error),
-        };
-        let with = with.unwrap_or_else(|error| {
-            eprintln!("storm: a round of {name} is left out: {error:#}");
-            None
-        });
-        let after = match with {
-            Some(_) => storm.round(rounds.fastest())?,
-            None => None,
-        };
-        rounds.of.entry(name).or_default().push(Round {
+        let mut round = Round {
             sweep,
             before,
-            with,
-            after,
-        });
-        before = after;
+            ..Round::default()
+        };
+        match with(contender, paths, storm, rounds) {
+            Ok(found) => round.with = found,
+            Err(error) => {
+                rounds.failed(name, &error);
+                round.failed = true;
+            }
+        }
+        if round.with.is_some() {
+            round.after = rounds.find(storm)?;
+        }
+        before = round.after;
+        let of = rounds.of.entry(name).or_default();
+        of.push(round);
+        let given_up = of.len() >= GIVEN_UP && of.iter().rev().take(GIVEN_UP).all(|r| r.failed);
+        if given_up {
+            let why = rounds.failures(name).map_or("", |(_, why)| why);
+            ensure!(
+                !contender.has_to_run(),
+                "{name} failed {GIVEN_UP} times: {why}"
+            );
+            contenders.retain(|one| *one != contender);
+        }
     }
     Ok(())
+}
+
+/// The round with a contender attached.
+fn with(
+    contender: Contender,
+    paths: &Paths,
+    storm: &Storm,
+    rounds: &mut Rounds,
+) -> Result<Option<Speed>> {
+    // Children would inherit the CPU of the storm.
+    let running = elsewhere(|| contender.start(paths))??;
+    let with = rounds.find(storm)?;
+    elsewhere(|| running.stop())??;
+    Ok(with)
 }
 
 #[cfg(test)]
@@ -264,6 +316,7 @@ mod tests {
             before,
             with,
             after,
+            failed: false,
         }
     }
 
@@ -299,7 +352,8 @@ mod tests {
         let rounds = Rounds {
             of: BTreeMap::from([("floor", of)]),
             sweeps: 4,
-            absent: BTreeMap::new(),
+            witnesses: vec![800.0],
+            failures: BTreeMap::new(),
         };
         let added = rounds.added("floor");
         let rounded: Vec<_> = added.iter().map(|added| added.map(f64::round)).collect();
@@ -321,7 +375,8 @@ mod tests {
         let rounds = Rounds {
             of: BTreeMap::from([("floor", of)]),
             sweeps: 4,
-            absent: BTreeMap::new(),
+            witnesses: vec![800.0],
+            failures: BTreeMap::new(),
         };
         assert_eq!(rounds.added("floor"), [Some(100.0), None, None, None]);
         assert_eq!(rounds.counts("floor"), Some((1, 3)));

@@ -2,7 +2,10 @@
 //!
 //! The other thread of a core may belong to somebody else, and the core's frequency to how many others are busy. So
 //! between any two chunks of the storm a witness does a fixed piece of arithmetic, which takes always the same time on a
-//! core of its own. Chunks count only between two witnesses of that time, and how long they took is a multiple of it.
+//! core of its own. Chunks count only between two witnesses of that time, and how long they took is a multiple of it. What
+//! is rarer than every fourth chunk does not show in the figure: a wake-up, an interrupt, a single event within its rate.
+//!
+//! On a machine whose core is never free the fastest witness is a shared one, and nothing tells.
 
 use std::{hint::black_box, time::Instant};
 
@@ -16,6 +19,8 @@ const WARM_UP: u32 = 20;
 const SAME: f64 = 1.015;
 /// So much of a block has to be between witnesses of the same speed.
 const ALONE: f64 = 0.1;
+/// And so many chunks.
+const FEWEST: usize = 20;
 /// So much slower than the fastest witness of all can one be for the frequency alone.
 const FREQUENCY: f64 = 1.12;
 /// Of the chunks that count, so many are faster than the block's figure: a packet now and then is interrupted.
@@ -42,7 +47,7 @@ impl Speed {
             .filter(|(around, _)| around.iter().all(|witness| same.contains(witness)))
             .map(|(_, packet)| *packet)
             .collect();
-        if (alone.len() as f64) < ALONE * packets.len() as f64 {
+        if alone.len() < FEWEST || (alone.len() as f64) < ALONE * packets.len() as f64 {
             return None;
         }
         let witnesses = witnesses.iter().copied();
@@ -110,10 +115,14 @@ mod tests {
 
     #[test]
     fn only_chunks_between_two_witnesses_of_the_usual_time_count() {
-        let witnesses = [700.0, 702.0, 990.0, 701.0, 700.0, 1_030.0, 1_100.0];
-        let packets = [600.0, 700.0, 710.0, 620.0, 800.0, 950.0];
+        let mut witnesses = vec![700.0, 702.0, 990.0, 1_030.0];
+        let mut packets = vec![600.0, 700.0, 710.0, 800.0];
+        witnesses.extend([701.0; 20]);
+        packets.extend([620.0; 19]);
         let found = Speed::of(&packets, &witnesses).unwrap();
-        assert_eq!((found.packet_ns, found.witness_ns), (600.0, 700.5));
+        assert_eq!((found.packet_ns, found.witness_ns), (620.0, 701.0));
+        // One fewer of them says nothing.
+        assert_eq!(Speed::of(&packets[1..], &witnesses[1..]), None);
         assert_eq!(Speed::of(&[], &[]), None);
     }
 

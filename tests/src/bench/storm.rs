@@ -28,7 +28,7 @@ use crate::{netns::Netns, setting};
 
 /// Packets that one clock reading is for.
 const CHUNK: usize = 16;
-/// Of a round, before anything is measured: the same for those that follow the start of a process and those that do not.
+/// Before anything of a round is measured: for those that follow the end of a process, whose start has been waited for.
 const PAUSE: Duration = Duration::from_millis(50);
 /// After it, of the storm.
 const WARM_UP: Duration = Duration::from_millis(25);

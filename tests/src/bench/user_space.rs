@@ -68,6 +68,7 @@ pub fn measure(paths: &Paths, quick: bool) -> Result<UserSpace> {
         found.stop_ms.push(ended.as_secs_f64() * 1e3);
     }
     let storm = Storm::new()?;
+    storm.check()?;
     for asked in [0].into_iter().chain(RATES) {
         eprintln!("user space: {asked} drops a second, {} s", time.as_secs());
         found.loads.push(load(&storm, paths, asked, time)?);

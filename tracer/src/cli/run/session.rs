@@ -54,6 +54,14 @@ pub(super) struct Session {
     unread: bool,
 }
 
+/// Waits until then, or for ever.
+async fn at(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Session {
     pub(super) fn new(
         args: Args,
@@ -98,12 +106,8 @@ impl Session {
         let mut drains = interval_at(start + DRAIN, DRAIN);
         drains.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut more = false;
-        let mut over = pin!(async {
-            match end {
-                Some(end) => sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        });
+        let mut again = None;
+        let mut over = pin!(at(end));
         loop {
             tokio::select! {
                 biased;
@@ -112,7 +116,11 @@ impl Session {
                 _ = ticks.tick() => self.interval()?,
                 filling = self.details.filling() => {
                     filling?;
-                    drains.reset_after(DRAIN_AGAIN);
+                    again = Some(tokio::time::Instant::now() + DRAIN_AGAIN);
+                    more = self.drain(None)?;
+                }
+                () = at(again) => {
+                    again = None;
                     more = self.drain(None)?;
                 }
                 _ = drains.tick() => {
