@@ -26,6 +26,7 @@ use super::{
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
     sweep: usize,
+    cpu: usize,
     before: Option<Speed>,
     with: Option<Speed>,
     after: Option<Speed>,
@@ -136,6 +137,7 @@ impl Rounds {
             .map(|round| {
                 json!({
                     "sweep": round.sweep,
+                    "cpu": round.cpu,
                     "before": speed(round.before),
                     "with": speed(round.with),
                     "after": speed(round.after),
@@ -160,7 +162,7 @@ impl Rounds {
                 before: bare,
                 with: added.map(|added| speed(1_000.0 + added)),
                 after: bare,
-                failed: false,
+                ..Round::default()
             });
             rounds.collect()
         };
@@ -243,10 +245,12 @@ fn sweep(
     let sweep = rounds.sweeps;
     rounds.sweeps += 1;
     let mut before = None;
+    let mut cpu = 0;
     for contender in contenders.clone() {
         // Nothing is started while the core is somebody else's; another one may be free.
         while before.is_none() && Instant::now() < end {
-            cpus.next().map(storm::pin).transpose()?;
+            cpu = cpus.next().unwrap_or(cpu);
+            storm::pin(cpu)?;
             before = rounds.find(storm)?;
         }
         if Instant::now() >= end {
@@ -255,6 +259,7 @@ fn sweep(
         let name = contender.name();
         let mut round = Round {
             sweep,
+            cpu,
             before,
             ..Round::default()
         };
@@ -316,7 +321,7 @@ mod tests {
             before,
             with,
             after,
-            failed: false,
+            ..Round::default()
         }
     }
 
