@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     process,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -18,6 +21,8 @@ type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
 /// By serial number: undone backwards.
 static PENDING: Mutex<BTreeMap<u64, Undo>> = Mutex::new(BTreeMap::new());
 
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
 /// Something to undo; done when this is dropped.
 #[derive(Debug)]
 pub struct Pending(u64);
@@ -26,7 +31,8 @@ impl Pending {
     /// Remembers how to undo what was just done.
     pub fn new(undo: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let serial = pending.last_key_value().map_or(0, |(serial, _)| serial + 1);
+        // Never one that was used: who forgets it twice must not forget another's.
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         pending.insert(serial, Box::new(undo));
         Self(serial)
     }

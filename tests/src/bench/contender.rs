@@ -220,7 +220,9 @@ fn until_idle(process: &mut Process) -> Result<()> {
         let Ok(cpu_time) = process.cpu_time() else {
             return Ok(None);
         };
-        let descriptors = process.descriptors()?;
+        let Ok(descriptors) = process.descriptors() else {
+            return Ok(None);
+        };
         let idle = seen.is_some_and(|(time, count)| {
             // Less than before: a thread has ended.
             (time..time + NEXT_TO_NO_CPU).contains(&cpu_time) && count == descriptors

@@ -160,8 +160,10 @@ impl Results {
     fn control(&self) -> Option<(Estimate, f64, &'static str)> {
         let of = |contender: Contender| median_within(&self.rounds.added(contender.name()));
         let found = of(Contender::Nothing)?;
-        let allowed = of(Contender::Counting)?.value * ERROR;
-        let verdict = found.within.as_ref().map_or(NOT_DECIDED, |within| {
+        let counting = of(Contender::Counting)?;
+        let allowed = counting.value * ERROR;
+        let within = found.within.as_ref().filter(|_| counting.within.is_some());
+        let verdict = within.map_or(NOT_DECIDED, |within| {
             let (low, high) = (*within.start(), *within.end());
             if low >= -allowed && high <= allowed {
                 "fine"
@@ -245,7 +247,7 @@ impl Results {
                 .as_ref()
                 .map_or_else(String::new, |found| span(found, 0));
             let what = match (&found, self.rounds.failures(name)) {
-                (None, Some((_, why))) => format!("does not run here: {why}"),
+                (None, Some((count, why))) => format!("failed {count} times: {why}"),
                 (None, None) => "no round with the core for itself".to_owned(),
                 (Some(_), Some((count, why))) => {
                     format!("{}; failed {count} times: {why}", contender.work())
@@ -513,7 +515,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "softirqs           -                       0        0  does not run here: EACCES"
+                "softirqs           -                       0        0  failed 1 times: EACCES"
             ),
             "{text}"
         );

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
@@ -45,6 +45,8 @@ impl Round {
 
 /// Of all witnesses, so many are faster than the core is taken to be.
 const FASTEST: f64 = 0.05;
+/// CPUs whose speed is looked at before the first round.
+const LOOKED_AT: usize = 8;
 /// Failures in a row after which a contender is given up.
 const GIVEN_UP: usize = 3;
 
@@ -200,14 +202,14 @@ pub(super) fn measure(
     thread::scope(|scope| {
         let work = || {
             storm.check()?;
+            let begin = Instant::now();
             let cpus = storm::cpus()?;
-            for &cpu in &cpus {
+            for &cpu in cpus.iter().take(LOOKED_AT) {
                 storm::pin(cpu)?;
                 rounds.find(&storm)?;
             }
             let mut cpus = cpus.into_iter().cycle();
             let mut contenders = contenders.to_vec();
-            let begin = Instant::now();
             while begin.elapsed() < longest {
                 fastrand::shuffle(&mut contenders);
                 let end = begin + longest;
@@ -228,8 +230,15 @@ pub(super) fn measure(
         scope
             .spawn(work)
             .join()
-            .unwrap_or_else(|_| anyhow::bail!("the storm panicked"))
+            .unwrap_or_else(|_| bail!("the storm panicked"))
     })?;
+    for one in contenders.iter().filter(|one| one.has_to_run()) {
+        let name = one.name();
+        let kept = rounds.counts(name).map_or(0, |(kept, _)| kept);
+        if let (0, Some((count, why))) = (kept, rounds.failures(name)) {
+            bail!("{name} made no round and failed {count} times: {why}");
+        }
+    }
     Ok(rounds)
 }
 

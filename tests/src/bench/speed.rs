@@ -21,7 +21,7 @@ const SAME: f64 = 1.015;
 const ALONE: f64 = 0.1;
 /// And so many chunks.
 const FEWEST: usize = 20;
-/// So much slower than the fastest witness of all can one be for the frequency alone.
+/// So much slower than that of a core of its own can a witness be for the frequency alone.
 const FREQUENCY: f64 = 1.12;
 /// Of the chunks that count, so many are faster than the block's figure: a packet now and then is interrupted.
 const SHARE: f64 = 0.25;
@@ -36,8 +36,8 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Of chunks, ns a packet, and the witnesses before, between and after them. `None` if no speed of the witness is
-    /// more frequent than the others.
+    /// Of chunks, ns a packet, and the witnesses before, between and after them. `None` if too few are
+    /// between two witnesses of the most frequent time.
     #[must_use]
     pub fn of(packets: &[f64], witnesses: &[f64]) -> Option<Self> {
         let same = most_frequent(witnesses)?;

@@ -94,7 +94,7 @@ impl Storm {
         (0..CHUNK).try_for_each(|_| self.packet())
     }
 
-    /// How fast it is; `None` if somebody else used the core all the while. `fastest` is the least witness so far. For a
+    /// How fast it is; `None` if somebody else used the core all the while. `fastest` is the witness of a core of its own, as far as is known. For a
     /// thread that [`pin`] has put on a CPU.
     pub fn round(&self, fastest: Option<f64>) -> Result<Option<Speed>> {
         thread::sleep(PAUSE);
