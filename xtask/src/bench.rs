@@ -19,7 +19,8 @@ pub struct Options {
     /// Few and short rounds, within 90 s: shows that all works; the figures say little
     #[arg(long)]
     quick: bool,
-    /// Measure this contender only; repeatable: nothing, floor, times, counting, details, bpftrace, perf, hardirqs, softirqs
+    /// Measure this contender only; repeatable: nothing, floor, times, counting, details, bpftrace, perf, hardirqs,
+    /// softirqs
     #[arg(long, value_name = "NAME")]
     contender: Vec<String>,
     /// How to print the results: text or json
@@ -33,8 +34,8 @@ pub struct Options {
     offline: bool,
 }
 
-/// Measures and prints. Fails if something could not be measured or counts do not add up; a target that is missed is
-/// printed as missed.
+/// Measures and prints. Fails if tracer or what it is compared with of ours does not run, or counts do not add up; a peer
+/// that does not run is named, a target that is missed or not decided is printed as that.
 pub fn bench(options: &Options) -> Result<()> {
     setup(Purpose::Bench, options.offline)?;
     let mut command = prepared(options)?;

@@ -247,10 +247,10 @@ impl Results {
                 .as_ref()
                 .map_or_else(String::new, |found| span(found, 0));
             let what = match (&found, self.rounds.failures(name)) {
-                (None, Some((count, why))) => format!("failed {count} times: {why}"),
+                (None, Some((count, why))) => format!("failures: {count}, the last: {why}"),
                 (None, None) => "no round with the core for itself".to_owned(),
                 (Some(_), Some((count, why))) => {
-                    format!("{}; failed {count} times: {why}", contender.work())
+                    format!("{}; failures: {count}, the last: {why}", contender.work())
                 }
                 (Some(_), None) => contender.work().to_owned(),
             };
@@ -262,7 +262,7 @@ impl Results {
         if let Some((found, allowed, verdict)) = self.control() {
             let _ = writeln!(
                 text,
-                "the benchmark is {verdict}: {:.0} ns ({}) are added by a process that attaches nothing, {allowed:.0} are allowed",
+                "control {verdict}: who attaches nothing adds {:.0} ns ({}), {allowed:.0} are allowed",
                 found.value,
                 span(&found, 0)
             );
@@ -515,7 +515,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "softirqs           -                       0        0  failed 1 times: EACCES"
+                "softirqs           -                       0        0  failures: 1, the last: EACCES"
             ),
             "{text}"
         );
@@ -601,11 +601,7 @@ mod tests {
                 ..Results::default()
             };
             let said = results.control().unwrap().2;
-            assert!(
-                results
-                    .text()
-                    .contains(&format!("the benchmark is {said}: "))
-            );
+            assert!(results.text().contains(&format!("control {said}: ")));
             assert_eq!(results.json()["control"]["verdict"], said);
             said
         };

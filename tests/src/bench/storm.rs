@@ -1,9 +1,9 @@
 //! The storm: one thread on one CPU sends small datagrams over the loopback of its own namespace to a socket whose buffer
 //! is full. Each raises `NET_RX` once, is polled once from the backlog, and dropped.
 //!
-//! They are handed to the device as frames, by a packet socket: the way through UDP and IP before it takes longer than all
-//! of the way that is traced, and has two speeds. Its calls are deeper than the CPU's stack of return addresses, so what
-//! the outermost returns cost depends on what the CPU happens to remember of them.
+//! They are handed to the device as frames, by a packet socket: fewer calls than by a UDP socket. Deep ones overflow the
+//! CPU's stack of return addresses, and what the outermost returns cost then depends on what it happens to remember of
+//! them: two speeds, 130 ns apart with a UDP socket where this was written, 55 ns as frames.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -94,8 +94,8 @@ impl Storm {
         (0..CHUNK).try_for_each(|_| self.packet())
     }
 
-    /// How fast it is; `None` if somebody else used the core all the while. `fastest` is the witness of a core of its own, as far as is known. For a
-    /// thread that [`pin`] has put on a CPU.
+    /// How fast it is; `None` if somebody else used the core all the while. `fastest` is the witness of a
+    /// core of its own, as far as is known. For a thread that [`pin`] has put on a CPU.
     pub fn round(&self, fastest: Option<f64>) -> Result<Option<Speed>> {
         thread::sleep(PAUSE);
         self.send(None, WARM_UP)?;
