@@ -161,7 +161,7 @@ impl Results {
         let of = |contender: Contender| median_within(&self.rounds.added(contender.name()));
         let found = of(Contender::Nothing)?;
         let counting = of(Contender::Counting)?;
-        let allowed = counting.value * ERROR;
+        let allowed = counting.value.max(0.0) * ERROR;
         let within = found.within.as_ref().filter(|_| counting.within.is_some());
         let verdict = within.map_or(NOT_DECIDED, |within| {
             let (low, high) = (*within.start(), *within.end());
